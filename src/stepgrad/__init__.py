@@ -1,0 +1,28 @@
+"""Backpropagation you can watch, check and trust, at full speed.
+
+Example:
+    >>> W = sg.Parameter([[1.0], [2.0]], name="W")
+    >>> loss = sg.mean(sg.square(np.ones((3, 2), np.float32) @ W))
+    >>> sg.backward(loss, W)
+    tensor([[6.],
+            [6.]], dtype=float32, name='dW')
+"""
+
+from stepgrad import errors, ops
+from stepgrad.ops.activations import *
+from stepgrad.ops.arithmetic import *
+from stepgrad.ops.choosing import *
+from stepgrad.ops.comparisons import *
+from stepgrad.ops.expanding import to_dtype as astype
+from stepgrad.ops.exponentials import *
+from stepgrad.ops.indexing import *
+from stepgrad.ops.joining import *
+from stepgrad.ops.matrices import *
+from stepgrad.ops.reductions import *
+from stepgrad.ops.shapes import *
+from stepgrad.rules import checkpoint, custom_rule, name, stop_gradient
+from stepgrad.tape.cells import Parameter, State
+from stepgrad.tape.recording import no_grad, tensor
+from stepgrad.tape.tape import Tape
+from stepgrad.tensor import Tensor
+from stepgrad.transforms import backward, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp

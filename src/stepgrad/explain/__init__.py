@@ -1,0 +1,1 @@
+"""Explanation: steps, formulas, NumPy source, cache ledger, cost. All read from the tape."""

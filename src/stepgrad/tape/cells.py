@@ -1,0 +1,172 @@
+"""Cells: state that outlives a step. Parameters are trained; everything else is State."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stepgrad.errors import DtypeError, ShapeError, UnsupportedError
+from stepgrad.tape.equation import CELL, Equation, Role
+from stepgrad.tape.op import Op, TensorType, type_of
+from stepgrad.tape.recording import RECORDING, as_tensor, read_only_copy, record, recording
+from stepgrad.tensor import Array, ArrayLike, Tensor, describe, describe_value
+
+
+class Cell(ArrayLike):
+    """A place that holds a value from step to step, with an identity of its own. Abstract.
+
+    Reading a cell gives the tensor it holds; `assign` puts another there, of the same shape and
+    dtype, and is on the tape as an update equation.
+    """
+
+    __slots__ = ("__weakref__", "_held", "_name")
+    kind = "cell"
+
+    def __init__(self, value: Any, dtype: Any = None, *, name: str | None = None) -> None:
+        array = read_only_copy(
+            value.numpy() if isinstance(value, ArrayLike) else value, dtype or self._default_dtype(value)
+        )
+        self._name = name
+        self._hold(array)
+
+    @staticmethod
+    def _default_dtype(value: Any) -> Any:
+        return None
+
+    def _hold(self, array: Array) -> None:
+        equation = Equation(CELL, (), {"cell": self}, type_of(array.shape, array.dtype), self._is_active(array.dtype))
+        equation.name = self._name
+        equation.value = array
+        self._held = Tensor(array, equation)
+
+    def _is_active(self, dtype: np.dtype[Any]) -> bool:
+        raise NotImplementedError
+
+    @property
+    def _tensor(self) -> Tensor:
+        return self._held
+
+    @property
+    def name(self) -> str | None:
+        return self._name
+
+    @name.setter
+    def name(self, name: str | None) -> None:
+        self._name = name
+        self._held.equation.name = name
+
+    def assign(self, new: Any) -> None:
+        """Puts another value into the cell.
+
+        Args:
+            new: a tensor or array of the cell's shape and dtype.
+
+        Raises:
+            ShapeError, DtypeError: it has another shape or dtype; the cell keeps its value.
+        """
+        tensor = as_tensor(new)
+        if tensor.shape != self.shape:
+            raise ShapeError(
+                f"{self.kind} {self._name or ''} {self.shape} was assigned {describe(tensor)}",
+                "a cell keeps its shape",
+                "assign a value of the same shape; if a gradient is (in, out) and the weight (out, in), transpose it",
+            )
+        weak = tensor.equation.type.weak and np.can_cast(tensor.dtype.type, self.dtype, "same_kind")
+        if tensor.dtype != self.dtype and not weak:
+            raise DtypeError(
+                f"{self.kind} {self._name or ''} {self.dtype} was assigned {describe(tensor)}",
+                "a cell keeps its dtype, so that a float32 network does not turn into float64 unnoticed",
+                f"convert the value: new.astype(np.{self.dtype})",
+            )
+        if RECORDING.get().equations is not None:
+            with recording(role=Role.UPDATE, of=None):
+                tensor = record(ASSIGN, (self._held, tensor), {})
+        if tensor.value is None:
+            raise UnsupportedError(
+                f"{self.kind} {self._name or ''} was assigned a tensor without a value",
+                "the function is being recorded abstractly",
+                "assign inside a function that is recorded with values",
+            )
+        self._hold(read_only_copy(np.asarray(tensor.value, self.dtype)))
+
+    def __repr__(self) -> str:
+        return describe_value(self.kind, self._held)
+
+    def __deepcopy__(self, memo: Any) -> Cell:
+        return type(self)(self.numpy(), name=self._name)
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (type(self), self.numpy(), self._name)
+
+
+class Parameter(Cell):
+    """A cell that is trained: gradients are taken with respect to it.
+
+    Args:
+        value: its initial value; copied. Python numbers and lists become float32.
+        dtype: the dtype to convert to.
+        name: what printing and messages call it; modules name theirs by path, such as "0.weight".
+
+    Example:
+        >>> W = sg.Parameter([[1.0, 2.0]], name="W")
+        >>> sg.backward((W * 3).sum(), W)
+        tensor([[3., 3.]], dtype=float32, name='dW')
+    """
+
+    __slots__ = ()
+    kind = "parameter"
+
+    @staticmethod
+    def _default_dtype(value: Any) -> Any:
+        return None if isinstance(value, (np.ndarray, np.generic, ArrayLike)) else np.float32
+
+    def _is_active(self, dtype: np.dtype[Any]) -> bool:
+        if dtype.kind not in "fc":
+            raise DtypeError(
+                f"a parameter {self._name or ''} was made from {dtype} numbers",
+                "parameters are changed in small steps, so they have to be floating-point",
+                "use sg.State for counts and keys, or convert: value.astype(np.float32)",
+            )
+        return True
+
+
+class State(Cell):
+    """A cell that is not trained: moments, running statistics, a step count, a learning rate, a key.
+
+    Example:
+        >>> steps = sg.State(0)
+        >>> steps.assign(steps + 1)
+        >>> steps
+        state(1, dtype=int64)
+    """
+
+    __slots__ = ()
+    kind = "state"
+
+    def _is_active(self, dtype: np.dtype[Any]) -> bool:
+        return False
+
+
+def _rebuild(kind: type[Cell], value: Array, name: str | None) -> Cell:
+    return kind(value, name=name)
+
+
+def _assign_shape(cell: TensorType, new: TensorType) -> tuple[int, ...]:
+    return cell.shape
+
+
+def _assign_dtype(cell: TensorType, new: TensorType) -> np.dtype[Any]:
+    return cell.dtype
+
+
+ASSIGN = Op(
+    "assign",
+    shape=_assign_shape,
+    dtype=_assign_dtype,
+    numpy=lambda cell, new: new,
+    rules=(None, None),
+    text="{1}",
+    samples=(),
+    doc="Puts a value into a cell; the first operand is the cell's value until then.",
+)

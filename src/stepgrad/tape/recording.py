@@ -1,0 +1,348 @@
+"""Recording: how a call of an op becomes an equation with a value. This is the eager hot path."""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from stepgrad.errors import AbstractValueError, DtypeError, StepgradError, UnsupportedError
+from stepgrad.tape.cache import reads_of
+from stepgrad.tape.equation import CONSTANT, INPUT, LITERAL, Cut, Equation, Role, Where, place, source_line
+from stepgrad.tape.op import OUTPUT, Op, TensorType, type_of
+from stepgrad.tensor import Array, ArrayLike, Tensor, describe, functions
+
+ndarray = np.ndarray
+
+
+class Recording:
+    """How equations are being recorded at the moment.
+
+    Attributes:
+        equations: where every equation is appended; None in plain eager execution, where only what
+            a gradient can flow to is linked, and found again from the loss.
+        role, of, operand, scope: what new equations are marked with.
+        region: not None inside a region that keeps no values (see `Equation.region`).
+        differentiable: False under `no_grad`.
+        closed: inside a function that is being differentiated or recorded, where a value must not
+            leave the tape unseen.
+        observe: called with each new equation.
+        masks: during a backward walk, gradient -> the condition outside of which it is zero.
+    """
+
+    __slots__ = (
+        "closed",
+        "differentiable",
+        "equations",
+        "masks",
+        "observe",
+        "of",
+        "operand",
+        "region",
+        "role",
+        "scope",
+    )
+
+    def __init__(self) -> None:
+        self.equations: list[Equation] | None = None
+        self.role = Role.FORWARD
+        self.of: Equation | None = None
+        self.operand: int | None = None
+        self.scope: tuple[str, ...] = ()
+        self.region: int | None = None
+        self.differentiable = True
+        self.closed = False
+        self.observe: Callable[[Equation], None] | None = None
+        self.masks: dict[Equation, Tensor] | None = None
+
+    def __repr__(self) -> str:
+        return f"<recording {self.role.value}{', eager' if self.equations is None else ''}>"
+
+
+RECORDING: ContextVar[Recording] = ContextVar("recording", default=Recording())
+
+
+@contextmanager
+def recording(**changes: Any) -> Iterator[Recording]:
+    """Records what happens inside with these attributes of `Recording` changed."""
+    outer, inner = RECORDING.get(), Recording()
+    for name in Recording.__slots__:
+        setattr(inner, name, changes[name] if name in changes else getattr(outer, name))
+    token = RECORDING.set(inner)
+    try:
+        yield inner
+    finally:
+        RECORDING.reset(token)
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Computes without linking to the tape: no gradient flows into what is made inside.
+
+    Example:
+        >>> x = sg.tensor([1.0, 2.0])
+        >>> with sg.no_grad():
+        ...     y = x * 2
+        >>> y.equation.active
+        False
+    """
+    with recording(differentiable=False):
+        yield
+
+
+def record(op: Op, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Tensor:
+    """Computes `op(inputs, params)` and puts the equation on the tape."""
+    state = RECORDING.get()
+    sources = tuple([t.equation for t in inputs])
+    types = tuple([e.type for e in sources])
+    try:
+        signature = op.signatures[(types, *params.items()) if params else types]
+    except (KeyError, TypeError):
+        try:
+            signature = op.signature(types, params)
+        except StepgradError as error:
+            raise _located(error, op, inputs) from None
+
+    # The value, unless an input has none: then shapes and dtypes are all there is.
+    values = [t.value for t in inputs]
+    for value in values:
+        if value is None:
+            _check_abstract(state, inputs)
+            value = None
+            break
+    else:
+        value = op.numpy(*values, **params)
+        if type(value) is not ndarray:
+            value = np.asarray(value, signature.type.dtype)
+        value.setflags(write=False)
+
+    active = False
+    if state.differentiable:
+        for i in signature.flows:
+            if sources[i].active:
+                active = True
+                break
+
+    of = state.of
+    if state.equations is None:
+        if not active:
+            return Tensor(value, _constant_of(op, sources, signature.type, state))
+        where = of.where if of is not None else user_where()
+        equation = Equation(
+            op, sources, params, signature.type, True, state.role, of, state.operand, where, state.scope, state.region
+        )
+        _keep(equation, value, values, signature.reads or reads_of(op, types, params, signature), signature.flows)
+    else:
+        where = of.where if of is not None else user_where()
+        equation = Equation(
+            op, sources, params, signature.type, active, state.role, of, state.operand, where, state.scope, state.region
+        )
+        equation.value = value
+        for source, v in zip(sources, values, strict=True):
+            if source.value is None:  # a leaf from outside
+                source.value = v
+        state.equations.append(equation)
+        if state.observe is not None:
+            state.observe(equation)
+    return Tensor(value, equation)
+
+
+def _keep(equation: Equation, value: Any, values: list[Any], reads: Any, flows: tuple[int, ...]) -> None:
+    """Keeps the values that the backward pass will read, and no others."""
+    sources, region = equation.inputs, equation.region
+    if region is not None:  # what enters the region is enough to record it again
+        for source, v in zip(sources, values, strict=True):
+            if source.serial < region or not source.inputs:
+                source.value = v
+        return
+    for i in flows:
+        if sources[i].active:
+            for j in reads[i]:
+                if j == OUTPUT:
+                    equation.value = value
+                else:
+                    sources[j].value = values[j]
+
+
+def _constant_of(op: Op, sources: tuple[Equation, ...], type: TensorType, state: Recording) -> Equation:
+    """The leaf for a result that no gradient flows to; it remembers where the path was cut."""
+    leaf = Equation(CONSTANT, (), {}, type, False, state.role)
+    for source in sources:
+        if source.active:
+            reason = op.name if state.differentiable else "no_grad"
+            leaf.cut = (Cut(reason, user_where(3), tuple(weakref.ref(s) for s in sources)), *leaf.cut)[:_MOST_CUTS]
+            break
+    for source in sources:
+        if source.cut:
+            leaf.cut = (leaf.cut + source.cut)[:_MOST_CUTS]
+    return leaf
+
+
+_MOST_CUTS = 4
+
+
+# --- leaves
+
+
+def as_tensor(x: Any) -> Tensor:
+    """The tensor that an operand stands for: itself, a cell's value, a Python number, a constant array."""
+    if isinstance(x, ArrayLike):
+        return x._tensor
+    kind = type(x)
+    if kind is float or kind is int or kind is bool:
+        return literal(x)
+    return constant(x)
+
+
+def literal(x: float | int | bool) -> Tensor:
+    """A Python number, which takes the dtype of what it meets."""
+    equation = _literals.get((type(x), x))
+    if equation is None or (x == 0 and repr(x)[0] == "-"):
+        dtype = np.dtype(np.bool_ if type(x) is bool else np.int64 if type(x) is int else np.float64)
+        equation = Equation(LITERAL, (), {"value": x}, type_of((), dtype, weak=True), False)
+        equation.value = x
+        if len(_literals) < _MOST_LITERALS and repr(x)[0] != "-":
+            _literals[type(x), x] = equation
+    return Tensor(x, equation)
+
+
+_literals: dict[Any, Equation] = {}
+_MOST_LITERALS = 1_000
+
+
+def constant(x: Any) -> Tensor:
+    """A constant: its own read-only copy of an array, to which no gradient flows."""
+    # Like every leaf, its equation gets the value only once something is known to read it.
+    value = read_only_copy(x)
+    return Tensor(value, Equation(CONSTANT, (), {}, type_of(value.shape, value.dtype), False))
+
+
+def tensor(x: Any, dtype: Any = None, *, name: str | None = None) -> Tensor:
+    """A tensor with a copy of the numbers in `x`; gradients can be taken with respect to it.
+
+    Args:
+        x: an array, a tensor, or (nested) lists of numbers.
+        dtype: the dtype to convert to; by default NumPy's choice for `x`.
+        name: what printing and messages call it.
+
+    Example:
+        >>> sg.tensor([1.0, 2.0], name="x")
+        tensor([1., 2.], dtype=float64, name='x')
+    """
+    value = read_only_copy(x.numpy() if isinstance(x, ArrayLike) else x, dtype)
+    type = type_of(value.shape, value.dtype)
+    made = Equation(INPUT, (), {}, type, type.is_float)
+    made.name = name
+    return Tensor(value, made)
+
+
+def read_only_copy(x: Any, dtype: Any = None) -> Array:
+    """A copy of `x` that nobody can write to; `x` itself where that is already so."""
+    if type(x) is ndarray and not x.flags.writeable and x.base is None and dtype in (None, x.dtype):
+        return x
+    try:
+        value = np.array(x, dtype=dtype)
+    except (ValueError, TypeError) as error:
+        raise DtypeError(
+            f"a {type(x).__name__} can't be made into a tensor",
+            f"NumPy says: {error}",
+            "pass numbers, equally long lists of numbers, or a NumPy array",
+        ) from None
+    if value.dtype.kind not in "fiubc":
+        raise DtypeError(
+            f"a {type(x).__name__} with dtype {value.dtype} can't be made into a tensor",
+            "tensors hold floating-point numbers, integers or booleans",
+            "convert text and objects to numbers first, for example with array.astype(np.float64)",
+        )
+    value.setflags(write=False)
+    return value
+
+
+# --- places in the user's code
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_ENGINE = tuple(
+    _ROOT + p for p in ("tape" + os.sep, "ops" + os.sep, "tensor.py", "transforms.py", "rules.py", "missing.py")
+)
+_is_engine: dict[str, bool] = {}
+
+
+def user_frame(depth: int = 2) -> FrameType | None:
+    """The innermost frame that is not the engine's own."""
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        engine = _is_engine.get(file)
+        if engine is None:
+            engine = _is_engine[file] = file.startswith(_ENGINE)
+        if not engine:
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def user_where(depth: int = 2) -> Where | None:
+    frame = user_frame(depth)
+    return None if frame is None else (frame.f_code, frame.f_lasti)
+
+
+def variable_name(tensor: Tensor) -> str | None:
+    """The user's name for a tensor: the one it has, or that of a variable bound to it."""
+    if tensor.equation.name:
+        return tensor.equation.name
+    frame = user_frame()
+    while frame is not None:
+        if not _is_engine.get(frame.f_code.co_filename):
+            for name, bound in frame.f_locals.items():
+                if bound is tensor or (isinstance(bound, ArrayLike) and bound._tensor is tensor):
+                    return name
+        frame = frame.f_back if frame.f_code.co_name != "<module>" else None
+    return None
+
+
+def place_text(where: Where | None) -> str:
+    """`net.py:12: Z = W @ X`: how messages speak of a place in the user's code."""
+    file, number = place(where)
+    source = source_line(where)
+    return f"{os.path.basename(file)}:{number}" + (f": {source}" if source else "")
+
+
+# --- errors
+
+
+def _located(error: StepgradError, op: Op, inputs: tuple[Tensor, ...]) -> StepgradError:
+    operands = ", ".join(repr(t.value) if t.equation.op is LITERAL else describe(t) for t in inputs)
+    what = f"{op.name}({operands}): {error.what}\n  at {place_text(user_where(3))}"
+    return type(error)(what, error.why, error.instead)
+
+
+def _check_abstract(state: Recording, inputs: tuple[Tensor, ...]) -> None:
+    if state.equations is None:
+        lost = next(t for t in inputs if t.value is None)
+        raise AbstractValueError(
+            f"{describe(lost)} was used outside the function in which it was recorded",
+            "it was recorded abstractly and has no value",
+            "return it from the recorded function, and use what the call returns",
+        )
+
+
+def check_leaving(tensor: Tensor, how: str) -> None:
+    """Refuses to turn an active tensor into plain numbers inside a function being differentiated."""
+    if tensor.value is not None and tensor.equation.active and RECORDING.get().closed:
+        raise UnsupportedError(
+            f"{how} was called on {describe(tensor)} inside a function that is being differentiated\n"
+            f"  at {place_text(user_where(3))}",
+            "what is computed from the plain numbers would not be on the tape, and the gradient silently wrong",
+            "keep computing with the tensor; or say that no gradient is wanted with sg.stop_gradient(x).numpy()",
+        )
+
+
+functions["variable_name"] = variable_name
+functions["check_leaving"] = check_leaving

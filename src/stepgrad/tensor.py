@@ -1,0 +1,358 @@
+"""The tensor: a value and the equation that made it, with NumPy's operators and protocols.
+
+No operation is defined here. Operators, methods and NumPy's own functions look up the function of
+the same name in `functions` and `numpy_functions`, which the modules under `ops/` fill.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stepgrad.errors import AbstractValueError, StepgradError, UnsupportedError
+
+if TYPE_CHECKING:
+    from stepgrad.tape.equation import Equation
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+functions: dict[str, Callable[..., Any]] = {}
+"""stepgrad's functions by name: what the operators and methods below call."""
+
+numpy_functions: dict[Any, Callable[..., Any]] = {}
+"""NumPy function -> the stepgrad function that means the same on tensors."""
+
+
+class ArrayLike:
+    """What reads like an array in user code: NumPy's operators, methods and protocols.
+
+    Abstract. `Tensor` and the cells (`Parameter`, `State`) are its final classes; each says which
+    tensor it stands for.
+    """
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    @property
+    def _tensor(self) -> Tensor:
+        raise NotImplementedError
+
+    # --- what it is
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._tensor.equation.type.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._tensor.equation.type.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the full value takes."""
+        return self.size * self.dtype.itemsize
+
+    # --- its value
+
+    def numpy(self) -> Array:
+        """The value, as a read-only view: writing to it raises NumPy's own error."""
+        value = self._tensor.value
+        if value is None:
+            raise abstract_value(self._tensor, "its value")
+        return np.asarray(value)
+
+    def item(self) -> Any:
+        """The value of a tensor with one element, as a Python number."""
+        return self.numpy().item()
+
+    def tolist(self) -> Any:
+        return self.numpy().tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        functions["check_leaving"](self._tensor, "np.asarray")
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __float__(self) -> float:
+        functions["check_leaving"](self._tensor, "float")
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self._tensor.value is None:
+            raise abstract_value(self._tensor, "whether it is true")
+        return bool(self._tensor.value)
+
+    def __index__(self) -> int:
+        return self.numpy().__index__()
+
+    def __complex__(self) -> complex:
+        return complex(float(self))
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a tensor without axes: its shape is ()")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __contains__(self, item: Any) -> bool:
+        return bool(np.any(self.numpy() == (item.numpy() if isinstance(item, ArrayLike) else item)))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise UnsupportedError(
+            f"an element of {describe(self._tensor)} was assigned in place",
+            "values on the tape are read-only, so that the backward pass sees what the forward pass computed",
+            "make a new tensor: sg.where(mask, new, old), or sg.index_add(old, index, new - old[index])",
+        )
+
+    # --- operators
+
+    def __add__(self, other: Any) -> Tensor:
+        return functions["add"](self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return functions["add"](other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return functions["subtract"](self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return functions["subtract"](other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return functions["multiply"](self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return functions["multiply"](other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return functions["divide"](self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return functions["divide"](other, self)
+
+    def __floordiv__(self, other: Any) -> Tensor:
+        return functions["floor_divide"](self, other)
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return functions["floor_divide"](other, self)
+
+    def __mod__(self, other: Any) -> Tensor:
+        return functions["remainder"](self, other)
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return functions["remainder"](other, self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return functions["power"](self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return functions["power"](other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return functions["matmul"](self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return functions["matmul"](other, self)
+
+    def __neg__(self) -> Tensor:
+        return functions["negative"](self)
+
+    def __pos__(self) -> Tensor:
+        return functions["positive"](self)
+
+    def __abs__(self) -> Tensor:
+        return functions["absolute"](self)
+
+    def __invert__(self) -> Tensor:
+        return functions["logical_not"](self)
+
+    def __and__(self, other: Any) -> Tensor:
+        return functions["logical_and"](self, other)
+
+    def __rand__(self, other: Any) -> Tensor:
+        return functions["logical_and"](other, self)
+
+    def __or__(self, other: Any) -> Tensor:
+        return functions["logical_or"](self, other)
+
+    def __ror__(self, other: Any) -> Tensor:
+        return functions["logical_or"](other, self)
+
+    def __xor__(self, other: Any) -> Tensor:
+        return functions["logical_xor"](self, other)
+
+    def __rxor__(self, other: Any) -> Tensor:
+        return functions["logical_xor"](other, self)
+
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        return functions["equal"](self, other)
+
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        return functions["not_equal"](self, other)
+
+    def __lt__(self, other: Any) -> Tensor:
+        return functions["less"](self, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return functions["less_equal"](self, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return functions["greater"](self, other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return functions["greater_equal"](self, other)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return functions["getitem"](self, index)
+
+    def __round__(self, ndigits: int = 0) -> Tensor:
+        return functions["round"](self, ndigits)
+
+    # --- methods of ndarray: the function of the same name, with the tensor as its first argument
+
+    @property
+    def T(self) -> Tensor:  # noqa: N802 - NumPy's name
+        return functions["transpose"](self)
+
+    @property
+    def mT(self) -> Tensor:  # noqa: N802 - NumPy's name
+        return functions["matrix_transpose"](self)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        return functions["reshape"](self, shape[0] if len(shape) == 1 else shape)
+
+    def transpose(self, *axes: Any) -> Tensor:
+        return functions["transpose"](self, (axes[0] if len(axes) == 1 else axes) or None)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _METHODS and name in functions:
+            function = functions[name]
+            return lambda *args, **kwargs: function(self, *args, **kwargs)
+        if name in _IN_PLACE:
+            raise UnsupportedError(
+                f"{describe(self._tensor)} was asked for .{name}, which changes an array in place",
+                "values on the tape are read-only, so that the backward pass sees what the forward pass computed",
+                f"use a function that returns a new tensor, or work on a copy: tensor.numpy().copy().{name}(...)",
+            )
+        raise AttributeError(f"a {type(self).__name__} has no attribute {name!r}")
+
+    # --- NumPy's protocols: np.exp(tensor), np.sum(tensor), …
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **settings: Any) -> Any:
+        function = numpy_functions.get(ufunc if method == "__call__" else (ufunc, method))
+        if function is None:
+            call = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
+            raise unsupported_function(call, self._tensor)
+        return _call_for_numpy(function, f"np.{ufunc.__name__}", inputs, settings)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, settings: Any) -> Any:
+        ours = numpy_functions.get(function)
+        if ours is None:
+            raise unsupported_function(f"{function.__module__}.{function.__name__}", self._tensor)
+        return _call_for_numpy(ours, f"np.{function.__name__}", args, settings)
+
+
+class Tensor(ArrayLike):
+    """An n-dimensional array that the tape knows. Make one with `sg.tensor`.
+
+    Attributes:
+        value: the array, read-only; None while recording abstractly (only shape and dtype known).
+        equation: the equation that made it. It and the tensor are the same thing to the tape, which
+            keeps the equation and lets go of the value unless the backward pass will read it.
+    """
+
+    __slots__ = ("__weakref__", "equation", "value")
+
+    def __init__(self, value: Any, equation: Equation) -> None:
+        self.value = value
+        self.equation = equation
+
+    @property
+    def _tensor(self) -> Tensor:
+        return self
+
+    @property
+    def name(self) -> str | None:
+        """The user's name for it, or None."""
+        return self.equation.name
+
+    def __repr__(self) -> str:
+        return describe_value("tensor", self)
+
+
+def describe(tensor: Tensor) -> str:
+    """`W1 (4, 3) float32`: how messages speak of a tensor."""
+    name = functions["variable_name"](tensor) or "a tensor"
+    return f"{name} {tensor.shape} {tensor.dtype}"
+
+
+def describe_value(kind: str, tensor: Tensor) -> str:
+    """The repr of a tensor or cell: NumPy's own print of the value, with dtype, shape and name."""
+    extras = [f"dtype={tensor.dtype}"]
+    if tensor.equation.name:
+        extras.append(f"name={tensor.equation.name!r}")
+    if tensor.value is None:
+        return f"{kind}(shape={tensor.shape}, {', '.join(extras)}, abstract)"
+    value = np.array2string(np.asarray(tensor.value), separator=", ", prefix=f"{kind}(", threshold=200)
+    return f"{kind}({value}, {', '.join(extras)})"
+
+
+def abstract_value(tensor: Tensor, asked: str) -> StepgradError:
+    """The error for reading a value where only shape and dtype are known."""
+    return AbstractValueError(
+        f"{describe(tensor)} was asked for {asked} while a function is being recorded abstractly",
+        "only shapes and dtypes are known then; Python cannot branch on, print or convert a value",
+        "use sg.where(condition, a, b) for a choice, return the tensor to see its value, or move the decision outside",
+    )
+
+
+def unsupported_function(name: str, tensor: Tensor) -> StepgradError:
+    """The error for a NumPy function that has no counterpart."""
+    return UnsupportedError(
+        f"{name} was called on {describe(tensor)}",
+        "stepgrad has no local rule for it, so its gradient is not known",
+        _ALTERNATIVES.get(name, "write it with functions that stepgrad has, or give it a rule with "
+                          "sg.custom_rule; if no gradient is wanted, call it on tensor.numpy()"),
+    )  # fmt: skip
+
+
+def _call_for_numpy(function: Callable[..., Any], name: str, args: Any, settings: dict[str, Any]) -> Any:
+    out = settings.pop("out", None)
+    if out is not None and out != (None,):
+        raise UnsupportedError(
+            f"{name} was called with out=",
+            "it would write into an array behind the tape's back",
+            f"drop it, and use the value that {name} returns",
+        )
+    return function(*args, **settings)
+
+
+_METHODS = frozenset(
+    "all any argmax argmin argsort astype clip compress cumprod cumsum copy diagonal dot flatten max mean min prod "
+    "ravel repeat round sort squeeze std sum swapaxes take trace var".split()
+)
+_IN_PLACE = frozenset("fill itemset partition put resize setfield setflags byteswap".split())
+_ALTERNATIVES = {
+    "numpy.copyto": "make a new tensor with sg.where(mask, new, old)",
+    "numpy.put": "use sg.index_add, which returns a new tensor",
+    "np.add.at": "use sg.index_add(a, index, values), which returns a new tensor",
+    "numpy.fft": "write the transform as a product with a constant matrix",
+}

@@ -1,0 +1,413 @@
+"""Transforms: from a function to its derivatives. All are built on the one backward walk."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from stepgrad import missing
+from stepgrad.errors import ArgumentError, DtypeError, GradientError
+from stepgrad.ops.arithmetic import same
+from stepgrad.ops.registry import register
+from stepgrad.tape.backward import check_scalar, reachable, walk
+from stepgrad.tape.cells import Cell
+from stepgrad.tape.equation import CELL, CONSTANT, Equation, next_serial
+from stepgrad.tape.op import Op, same_shape, type_of
+from stepgrad.tape.recording import RECORDING, as_tensor, constant, recording, tensor
+from stepgrad.tape.samples import normal
+from stepgrad.tensor import ArrayLike, Tensor
+from stepgrad.tree import flatten
+
+Wrt = int | str | Sequence[int | str]
+
+alias = register(
+    Op(
+        "alias",
+        shape=same_shape,
+        numpy=lambda a: a,
+        rules=(same,),
+        text="{0}",
+        samples=[(normal(2, 3),)],
+        elementwise=True,
+        analytic=True,
+        cost=lambda *types, **params: 0.0,
+        doc="The same tensor under a new identity: an argument of a function that is being differentiated.",
+    )
+)
+
+
+def backward(loss: Any, wrt: Any) -> Any:
+    """Gradients of a loss, by one walk back over its tape.
+
+    Gradients are values like any other: nothing accumulates, calling it twice gives the same
+    answer twice, and what it returns can be differentiated again.
+
+    Args:
+        loss: a floating-point tensor of shape ().
+        wrt: the tensors or parameters whose gradients are wanted: one, or nested lists, tuples and
+            dicts of them, or a module.
+
+    Returns:
+        The gradients, in the structure of `wrt`; each has the shape and dtype of its tensor.
+
+    Raises:
+        GradientError: the loss is not one number, or does not depend on one of `wrt`; the message
+            says where the path was cut.
+
+    Example:
+        >>> W = sg.Parameter([1.0, 2.0], name="W")
+        >>> sg.backward(sg.sum(W * W), {"W": W})
+        {'W': tensor([2., 4.], dtype=float32, name='dW')}
+    """
+    end = as_tensor(loss)
+    check_scalar(end)
+    wanted, paths, rebuild = flatten(wrt)
+    targets = [_target(leaf, path, end) for leaf, path in zip(wanted, paths, strict=True)]
+    return rebuild(_gradients({end.equation: _one(end.equation.type.dtype)}, targets))
+
+
+def _target(leaf: Any, path: str, loss: Tensor) -> Equation:
+    if not isinstance(leaf, ArrayLike):
+        raise GradientError(
+            f"the gradient with respect to wrt{path}, a {type(leaf).__name__}, was asked for",
+            "only tensors and parameters are on the tape",
+            "make a tensor of it first, x = sg.tensor(x), and compute the loss from that",
+        )
+    equation = leaf._tensor.equation
+    if not equation.type.is_float:
+        raise _not_floating(leaf._tensor)
+    if isinstance(leaf, Cell):  # it may have been assigned since the loss was computed
+        for found in reachable([loss.equation]):
+            if found.op is CELL and found.params["cell"] is leaf:
+                return found
+    return equation
+
+
+def _not_floating(asked: Tensor) -> DtypeError:
+    return DtypeError(
+        f"the gradient with respect to {missing.describe(asked)} was asked for",
+        f"{asked.dtype} numbers change in steps, so there is no derivative",
+        "convert first: x.astype(np.float64), or write 3.0 for 3",
+    )
+
+
+def _gradients(seeds: dict[Equation, Tensor], targets: list[Equation], zeros: bool = False) -> list[Tensor]:
+    """Gradients of `targets`; where there is no path, zeros if so asked, else an error."""
+    state = RECORDING.get()
+    # A gradient's own derivative is seldom wanted, so at the top level the backward pass keeps no
+    # values; should one be wanted, they are computed again.
+    region = next_serial() if state.equations is None and not state.closed else state.region
+    with recording(region=region), np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        found = walk(seeds, targets)
+    absent = [e for e in targets if e not in found]
+    if absent and not zeros:
+        missing.check(list(seeds), absent)
+    return [found[e] if e in found else _zeros(e) for e in targets]
+
+
+def _zeros(equation: Equation) -> Tensor:
+    return constant(np.broadcast_to(np.zeros((), equation.type.dtype), equation.type.shape))
+
+
+@functools.cache
+def _one(dtype: np.dtype[Any]) -> Tensor:
+    equation = Equation(CONSTANT, (), {}, type_of((), dtype), False)
+    equation.value = np.ones((), dtype)
+    equation.value.setflags(write=False)
+    return Tensor(equation.value, equation)
+
+
+# --- functions of functions
+
+
+class _Call:
+    """One call of a function whose arguments `wrt` have been made differentiable."""
+
+    def __init__(self, fn: Callable[..., Any], wrt: Wrt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.single = isinstance(wrt, (int, str))
+        self.positions: Sequence[Any] = (wrt,) if self.single else tuple(wrt)  # type: ignore[arg-type]
+        everything = flatten([list(args), kwargs])[0]
+        self.numpy = not any(isinstance(leaf, ArrayLike) for leaf in everything)
+        arguments: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
+        self.targets: list[Equation] = []
+        self.kinds: list[Any] = []
+        self.rebuilds: list[Callable[[list[Any]], Any]] = []
+        with recording(closed=True, region=None, differentiable=True):
+            for position in self.positions:
+                if position not in arguments and isinstance(position, int) and position < 0:
+                    position += len(args)
+                if position not in arguments:
+                    raise ArgumentError(
+                        f"wrt={position!r} was asked for, and {getattr(fn, '__name__', fn)} was called with "
+                        f"{len(args)} positional and the keyword arguments {list(kwargs)}",
+                        "wrt names positional arguments by number, from 0, and keyword arguments by name",
+                        "name an argument that is passed",
+                    )
+                arguments[position] = self._open(arguments[position])
+            result = fn(*[arguments[i] for i in range(len(args))], **{k: arguments[k] for k in kwargs})
+        self.result = result
+
+    def _open(self, argument: Any) -> Any:
+        leaves, _, rebuild = flatten(argument)
+        opened = []
+        for leaf in leaves:
+            made = leaf if isinstance(leaf, Cell) else alias(leaf) if isinstance(leaf, Tensor) else tensor(leaf)
+            if not isinstance(leaf, Cell) and isinstance(leaf, Tensor):
+                made.equation.name = leaf.equation.name
+            if not made._tensor.equation.type.is_float:
+                raise _not_floating(made._tensor)
+            opened.append(made)
+            self.targets.append(made._tensor.equation)
+            self.kinds.append(leaf)
+        start = len(self.targets) - len(leaves)
+
+        def structured(new: list[Any]) -> Any:
+            return rebuild(new[start:])
+
+        self.rebuilds.append(structured)
+        return argument if hasattr(argument, "parameters") else rebuild(opened)
+
+    def structured(self, gradients: list[Tensor]) -> Any:
+        """The gradients in the structure of the arguments: NumPy if the call was all NumPy."""
+        out = [_plain(g) for g in gradients] if self.numpy else gradients
+        parts = tuple(rebuild(out) for rebuild in self.rebuilds)
+        return parts[0] if self.single else parts
+
+    def plain(self, value: Any) -> Any:
+        if not self.numpy or RECORDING.get().closed:
+            return value
+        leaves, _, rebuild = flatten(value)
+        return rebuild([_plain(leaf) if isinstance(leaf, ArrayLike) else leaf for leaf in leaves])
+
+
+def _plain(x: ArrayLike) -> Any:
+    return x.numpy().copy()[()]
+
+
+def value_and_grad(fn: Callable[..., Any], wrt: Wrt = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function that returns both the value of `fn` and its gradient.
+
+    Args:
+        fn: returns a floating-point number (shape ()).
+        wrt: position or name of the argument to differentiate, or several of them. Arguments may be
+            arrays, tensors, parameters, modules, or nested lists, tuples and dicts of them.
+        has_aux: `fn` returns (loss, anything else), and the new function ((loss, else), gradient).
+
+    Returns:
+        A function with the arguments of `fn`. Called with NumPy arrays only it returns NumPy
+        arrays, otherwise tensors.
+
+    Example:
+        >>> sg.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 3.0]))
+        (np.float64(10.0), array([2., 6.]))
+    """
+
+    @functools.wraps(fn)
+    def with_gradient(*args: Any, **kwargs: Any) -> Any:
+        call = _Call(fn, wrt, args, kwargs)
+        loss, aux = call.result if has_aux else (call.result, None)
+        if not isinstance(loss, ArrayLike):
+            raise missing.not_on_tape(loss, fn)
+        loss = loss._tensor
+        check_scalar(loss)
+        gradients = _gradients({loss.equation: _one(loss.equation.type.dtype)}, call.targets)
+        value = (call.plain(loss), call.plain(aux)) if has_aux else call.plain(loss)
+        return value, call.structured(gradients)
+
+    return with_gradient
+
+
+def grad(fn: Callable[..., Any], wrt: Wrt = 0) -> Callable[..., Any]:
+    """A function that returns the gradient of `fn`; see `value_and_grad`.
+
+    Example:
+        >>> float(sg.grad(sg.grad(lambda x: x**3))(2.0))
+        12.0
+    """
+
+    @functools.wraps(fn)
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        return value_and_grad(fn, wrt)(*args, **kwargs)[1]
+
+    return gradient
+
+
+def vjp(fn: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """The value of `fn` and the function that takes its downstream gradient upstream.
+
+    Args:
+        fn: returns a tensor, or a nested structure of them.
+        args: its arguments, all of them differentiated.
+
+    Returns:
+        (value, pull): `pull(downstream)`, with the structure of the value, returns a tuple with the
+        gradient of each argument; zeros where the value does not depend on it.
+
+    Example:
+        >>> value, pull = sg.vjp(lambda x: x * x, np.array([1.0, 2.0]))
+        >>> pull(np.array([1.0, 10.0]))
+        (array([ 2., 40.]),)
+    """
+    call = _Call(fn, tuple(range(len(args))), args, {})
+    outputs = _outputs(call, fn)
+
+    def pull(downstream: Any) -> Any:
+        given = [as_tensor(d) for d in flatten(downstream)[0]]
+        return call.structured(_gradients(_seeds(outputs, given), call.targets, zeros=True))
+
+    return call.plain(call.result), pull
+
+
+def jvp(fn: Callable[..., Any], args: Any, tangents: Any) -> tuple[Any, Any]:
+    """The value of `fn` and how it changes when its arguments move along the tangents.
+
+    It pulls twice: a pulled gradient is linear in the downstream gradient, and the derivative of
+    that linear map, applied to the tangents, is the answer. The cost is that of three forward
+    passes or so, whatever the number of arguments.
+
+    Args:
+        fn: returns a tensor, or a nested structure of them.
+        args, tangents: a tuple of arguments and one of the same shapes; or one argument and tangent.
+
+    Example:
+        >>> value, change = sg.jvp(np.sin, np.array([0.0]), np.array([2.0]))
+        >>> change
+        array([2.])
+    """
+    arguments, directions = (args, tangents) if isinstance(args, tuple) else ((args,), (tangents,))
+    call = _Call(fn, tuple(range(len(arguments))), tuple(arguments), {})
+    outputs, rebuild = _outputs(call, fn), flatten(call.result)[2]
+    given = _matching(directions, call, "tangents")
+    with recording(closed=True, region=None):
+        stand_ins = [tensor(np.zeros(o.shape, o.dtype)) for o in outputs]
+        pulled = _gradients(_seeds(outputs, stand_ins), call.targets, zeros=True)
+        seeds = _seeds(pulled, given)
+    changes = _gradients(seeds, [s.equation for s in stand_ins], zeros=True)
+    return call.plain(call.result), call.plain(rebuild(changes))
+
+
+def hvp(fn: Callable[..., Any], args: Any, vectors: Any) -> Any:
+    """The product of the Hessian of `fn` with a vector, without forming the Hessian.
+
+    Args:
+        fn: returns a floating-point number (shape ()).
+        args, vectors: a tuple of arguments and one of the same shapes; or one argument and vector.
+
+    Returns:
+        The product, in the structure of `args`.
+
+    Example:
+        >>> sg.hvp(lambda x: np.sum(x**3), np.array([1.0, 2.0]), np.array([1.0, 1.0]))
+        array([ 6., 12.])
+    """
+    arguments, directions = (args, vectors) if isinstance(args, tuple) else ((args,), (vectors,))
+    call = _Call(fn, tuple(range(len(arguments))), tuple(arguments), {})
+    loss = _outputs(call, fn)[0]
+    check_scalar(loss)
+    given = _matching(directions, call, "vectors")
+    with recording(closed=True, region=None):
+        gradients = _gradients({loss.equation: _one(loss.equation.type.dtype)}, call.targets, zeros=True)
+    products = call.structured(_gradients(_seeds(gradients, given), call.targets, zeros=True))
+    return products if isinstance(args, tuple) else products[0]
+
+
+def jacobian(fn: Callable[..., Any], wrt: Wrt = 0) -> Callable[..., Any]:
+    """A function that returns every derivative of every output of `fn`.
+
+    One pull for each element of the output.
+
+    Args:
+        fn: returns a tensor.
+        wrt: as for `value_and_grad`.
+
+    Returns:
+        A function with the arguments of `fn`; in the structure of the arguments, arrays of shape
+        (*output shape, *argument shape).
+
+    Example:
+        >>> sg.jacobian(lambda x: x**2)(np.array([1.0, 2.0]))
+        array([[2., 0.],
+               [0., 4.]])
+    """
+
+    @functools.wraps(fn)
+    def derivatives(*args: Any, **kwargs: Any) -> Any:
+        from stepgrad.ops.joining import stack
+
+        call = _Call(fn, wrt, args, kwargs)
+        output = _outputs(call, fn)[0]
+        rows: list[list[Tensor]] = []
+        for i in range(output.size):
+            basis = np.zeros(output.size, output.dtype)
+            basis[i] = 1
+            rows.append(_gradients(_seeds([output], [constant(basis.reshape(output.shape))]), call.targets, zeros=True))
+        stacked = []
+        for column, target in enumerate(call.targets):
+            shape = (*output.shape, *target.type.shape)
+            stacked.append(
+                stack([row[column] for row in rows]).reshape(shape) if rows else constant(np.zeros(shape, output.dtype))
+            )
+        return call.structured(stacked)
+
+    return derivatives
+
+
+def hessian(fn: Callable[..., Any], wrt: Wrt = 0) -> Callable[..., Any]:
+    """A function that returns all second derivatives of `fn`: the Jacobian of its gradient.
+
+    Args:
+        fn: returns a floating-point number (shape ()).
+        wrt: position or name of the one array argument to differentiate.
+
+    Example:
+        >>> sg.hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 3.0]))
+        array([[6., 2.],
+               [2., 0.]])
+    """
+    return jacobian(grad(fn, wrt), wrt)
+
+
+def _outputs(call: _Call, fn: Callable[..., Any]) -> list[Tensor]:
+    leaves = flatten(call.result)[0]
+    for leaf in leaves:
+        if not isinstance(leaf, ArrayLike):
+            raise missing.not_on_tape(leaf, fn)
+    return [leaf._tensor for leaf in leaves]
+
+
+def _seeds(outputs: list[Tensor], downstream: list[Tensor]) -> dict[Equation, Tensor]:
+    """Downstream gradients by equation; those of an output that is returned twice add up."""
+    if len(outputs) != len(downstream):
+        raise ArgumentError(
+            f"{len(downstream)} downstream gradients were given for {len(outputs)} outputs",
+            "each output has one downstream gradient",
+            "pass them in the structure of the function's value",
+        )
+    seeds: dict[Equation, Tensor] = {}
+    for output, given in zip(outputs, downstream, strict=True):
+        if given.shape != output.shape:
+            raise ArgumentError(
+                f"a downstream gradient of shape {given.shape} was given for an output of shape {output.shape}",
+                "a gradient has the shape of what it is the gradient of",
+                f"pass an array of shape {output.shape}",
+            )
+        if given.dtype != output.dtype or given.equation.type.weak:
+            given = given.astype(output.dtype)
+        known = seeds.get(output.equation)
+        seeds[output.equation] = given if known is None else known + given
+    return seeds
+
+
+def _matching(directions: Any, call: _Call, what: str) -> list[Tensor]:
+    given = [as_tensor(d) for d in flatten(tuple(directions))[0]]
+    shapes = [t.type.shape for t in call.targets]
+    if [t.shape for t in given] != shapes:
+        raise ArgumentError(
+            f"{what} of shapes {[t.shape for t in given]} were given for arguments of shapes {shapes}",
+            "each argument moves in its own space",
+            "pass one array for each argument, of the argument's shape",
+        )
+    return given
