@@ -14,6 +14,7 @@ import stepgrad as sg
 from stepgrad.explain.expressions import evaluate
 from stepgrad.ops.registry import registry
 from stepgrad.tape.equation import INPUT, Equation
+from stepgrad.tape.op import type_of
 from stepgrad.tape.recording import record, recording
 from stepgrad.tape.samples import Sample
 from stepgrad.tape.tape import Tape
