@@ -70,7 +70,9 @@ class ArrayLike:
         value = self._tensor.value
         if value is None:
             raise abstract_value(self._tensor, "its value")
-        return np.asarray(value)
+        value = np.asarray(value)
+        value.setflags(write=False)  # here, because this is the only way out of the engine
+        return value
 
     def item(self) -> Any:
         """The value of a tensor with one element, as a Python number."""
@@ -274,7 +276,8 @@ class Tensor(ArrayLike):
     """An n-dimensional array that the tape knows. Make one with `sg.tensor`.
 
     Attributes:
-        value: the array, read-only; None while recording abstractly (only shape and dtype known).
+        value: the array, for the engine; None while recording abstractly (only shape and dtype known).
+            Users get it from `numpy()`, read-only.
         equation: the equation that made it. It and the tensor are the same thing to the tape, which
             keeps the equation and lets go of the value unless the backward pass will read it.
     """

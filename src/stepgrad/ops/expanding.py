@@ -90,9 +90,12 @@ def broadcast(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
     Python numbers stay as they are: they fit any shape and dtype.
     """
-    types = tuple([t.equation.type for t in tensors])
-    if types[0] is types[-1] and len(types) < 3:
-        return tensors
+    if len(tensors) == 2:
+        types: tuple[TensorType, ...] = (tensors[0].equation.type, tensors[1].equation.type)
+        if types[0] is types[1]:
+            return tensors
+    else:
+        types = tuple([t.equation.type for t in tensors])
     plan = _plans.get(types)
     if plan is None:
         if len(_plans) >= _MOST_REMEMBERED:
@@ -124,7 +127,7 @@ def _plan(types: tuple[TensorType, ...]) -> Any:
         )
         for t in types
     )
-    return plan if any(step != (None, None) for step in plan) else _NOTHING
+    return plan if any(part is not None for step in plan for part in step) else _NOTHING
 
 
 _plans: dict[Any, Any] = {}

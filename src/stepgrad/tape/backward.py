@@ -39,7 +39,8 @@ def walk(seeds: Mapping[Equation, Tensor], wrt: Sequence[Equation]) -> dict[Equa
         wrt: the equations whose gradients are wanted.
 
     Returns:
-        Equation -> gradient, for those of `wrt` that the outputs depend on.
+        Equation -> gradient, for those of `wrt` that the outputs depend on; while a tape is being
+        recorded, also for the equations in between.
     """
     forward = reachable(seeds)
     active = set(wrt)
@@ -47,6 +48,7 @@ def walk(seeds: Mapping[Equation, Tensor], wrt: Sequence[Equation]) -> dict[Equa
         if not active.isdisjoint(equation.inputs):
             active.add(equation)
 
+    wanted = set(wrt)
     downstream = dict(seeds)
     gradients: dict[Equation, Tensor] = {}
     replay: _Replay | None = None
@@ -59,7 +61,8 @@ def walk(seeds: Mapping[Equation, Tensor], wrt: Sequence[Equation]) -> dict[Equa
                 continue
             if equation.name and g.equation.name is None and g.equation.op not in leaves:
                 g.equation.name = "d" + equation.name
-            gradients[equation] = g
+            if equation in wanted or state.equations is not None:
+                gradients[equation] = g
             if not equation.inputs or equation not in active:
                 continue
             state.of = equation
@@ -85,7 +88,7 @@ def walk(seeds: Mapping[Equation, Tensor], wrt: Sequence[Equation]) -> dict[Equa
                     state.operand = None
                     upstream = add(downstream[source], upstream)
                 downstream[source] = upstream
-    return {e: gradients[e] for e in wrt if e in gradients}
+    return gradients
 
 
 class _Replay:

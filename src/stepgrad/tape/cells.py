@@ -65,7 +65,7 @@ class Cell(ArrayLike):
         Raises:
             ShapeError, DtypeError: it has another shape or dtype; the cell keeps its value.
         """
-        tensor = as_tensor(new)
+        tensor = as_tensor(new)  # copies an array; a tensor's value nobody can change
         if tensor.shape != self.shape:
             raise ShapeError(
                 f"{self.kind} {self._name or ''} {self.shape} was assigned {describe(tensor)}",
@@ -88,7 +88,7 @@ class Cell(ArrayLike):
                 "the function is being recorded abstractly",
                 "assign inside a function that is recorded with values",
             )
-        self._hold(read_only_copy(np.asarray(tensor.value, self.dtype)))
+        self._hold(np.asarray(tensor.value, self.dtype))
 
     def __repr__(self) -> str:
         return describe_value(self.kind, self._held)

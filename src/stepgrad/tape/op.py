@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepgrad.errors import DtypeError, ShapeError
-from stepgrad.tensor import Tensor
+from stepgrad.tensor import Tensor, functions
 
 Shape = tuple[int, ...]
 Rule = Callable[..., Any]
@@ -134,12 +134,13 @@ class Op:
         self.__name__, self.__doc__ = name, doc or None
 
     def __call__(self, *operands: Any, **params: Any) -> Tensor:
-        from stepgrad.tape.recording import as_tensor, record
-
-        inputs = tuple([x if type(x) is Tensor else as_tensor(x) for x in operands])
+        for x in operands:
+            if type(x) is not Tensor:
+                operands = tuple(map(functions["as_tensor"], operands))
+                break
         if self.prepare is not None:
-            inputs = self.prepare(inputs)
-        return record(self, inputs, params)
+            operands = self.prepare(operands)
+        return functions["record"](self, operands, params)
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

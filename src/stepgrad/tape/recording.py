@@ -100,8 +100,19 @@ def no_grad() -> Iterator[None]:
 def record(op: Op, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Tensor:
     """Computes `op(inputs, params)` and puts the equation on the tape."""
     state = RECORDING.get()
-    sources = tuple([t.equation for t in inputs])
-    types = tuple([e.type for e in sources])
+    if len(inputs) == 2:  # unrolled: a comprehension costs as much as a small NumPy call
+        a, b = inputs
+        sources: tuple[Equation, ...] = (a.equation, b.equation)
+        types: tuple[TensorType, ...] = (sources[0].type, sources[1].type)
+        values: tuple[Any, ...] = (a.value, b.value)
+    elif len(inputs) == 1:
+        (a,) = inputs
+        sources, values = (a.equation,), (a.value,)
+        types = (sources[0].type,)
+    else:
+        sources = tuple([t.equation for t in inputs])
+        types = tuple([e.type for e in sources])
+        values = tuple([t.value for t in inputs])
     try:
         signature = op.signatures[(types, *params.items()) if params else types]
     except (KeyError, TypeError):
@@ -111,7 +122,6 @@ def record(op: Op, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Tensor
             raise _located(error, op, inputs) from None
 
     # The value, unless an input has none: then shapes and dtypes are all there is.
-    values = [t.value for t in inputs]
     for value in values:
         if value is None:
             _check_abstract(state, inputs)
@@ -121,7 +131,6 @@ def record(op: Op, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Tensor
         value = op.numpy(*values, **params)
         if type(value) is not ndarray:
             value = np.asarray(value, signature.type.dtype)
-        value.setflags(write=False)
 
     active = False
     if state.differentiable:
@@ -129,51 +138,50 @@ def record(op: Op, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Tensor
             if sources[i].active:
                 active = True
                 break
+    equations = state.equations
+    if equations is None and not active:
+        return Tensor(value, _constant_of(op, sources, signature.type, state))
 
     of = state.of
-    if state.equations is None:
-        if not active:
-            return Tensor(value, _constant_of(op, sources, signature.type, state))
-        where = of.where if of is not None else user_where()
-        equation = Equation(
-            op, sources, params, signature.type, True, state.role, of, state.operand, where, state.scope, state.region
-        )
-        _keep(equation, value, values, signature.reads or reads_of(op, types, params, signature), signature.flows)
+    if of is not None:
+        where = of.where
     else:
-        where = of.where if of is not None else user_where()
-        equation = Equation(
-            op, sources, params, signature.type, active, state.role, of, state.operand, where, state.scope, state.region
-        )
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and (_is_engine.get(frame.f_code.co_filename) or _in_engine(frame)):
+            frame = frame.f_back
+        where = None if frame is None else (frame.f_code, frame.f_lasti)
+    equation = Equation(
+        op, sources, params, signature.type, active, state.role, of, state.operand, where, state.scope, state.region
+    )
+    if equations is not None:  # a tape is being recorded, and keeps everything
         equation.value = value
         for source, v in zip(sources, values, strict=True):
             if source.value is None:  # a leaf from outside
                 source.value = v
-        state.equations.append(equation)
+        equations.append(equation)
         if state.observe is not None:
             state.observe(equation)
-    return Tensor(value, equation)
-
-
-def _keep(equation: Equation, value: Any, values: list[Any], reads: Any, flows: tuple[int, ...]) -> None:
-    """Keeps the values that the backward pass will read, and no others."""
-    sources, region = equation.inputs, equation.region
-    if region is not None:  # what enters the region is enough to record it again
+    elif state.region is not None:  # what enters the region is enough to record it again
         for source, v in zip(sources, values, strict=True):
-            if source.serial < region or not source.inputs:
+            if source.serial < state.region or not source.inputs:
                 source.value = v
-        return
-    for i in flows:
-        if sources[i].active:
-            for j in reads[i]:
-                if j == OUTPUT:
-                    equation.value = value
-                else:
-                    sources[j].value = values[j]
+    else:  # what the backward pass will read, and nothing else
+        reads = signature.reads or reads_of(op, types, params, signature)
+        for i in signature.flows:
+            if sources[i].active:
+                for j in reads[i]:
+                    if j == OUTPUT:
+                        equation.value = value
+                    else:
+                        sources[j].value = values[j]
+    return Tensor(value, equation)
 
 
 def _constant_of(op: Op, sources: tuple[Equation, ...], type: TensorType, state: Recording) -> Equation:
     """The leaf for a result that no gradient flows to; it remembers where the path was cut."""
     leaf = Equation(CONSTANT, (), {}, type, False, state.role)
+    if state.role is not Role.FORWARD:  # that a gradient is constant is no mistake
+        return leaf
     for source in sources:
         if source.active:
             reason = op.name if state.differentiable else "no_grad"
@@ -193,27 +201,31 @@ _MOST_CUTS = 4
 
 def as_tensor(x: Any) -> Tensor:
     """The tensor that an operand stands for: itself, a cell's value, a Python number, a constant array."""
-    if isinstance(x, ArrayLike):
-        return x._tensor
     kind = type(x)
+    if kind is Tensor:
+        return x
     if kind is float or kind is int or kind is bool:
         return literal(x)
+    if isinstance(x, ArrayLike):
+        return x._tensor
     return constant(x)
 
 
 def literal(x: float | int | bool) -> Tensor:
     """A Python number, which takes the dtype of what it meets."""
-    equation = _literals.get((type(x), x))
-    if equation is None or (x == 0 and repr(x)[0] == "-"):
-        dtype = np.dtype(np.bool_ if type(x) is bool else np.int64 if type(x) is int else np.float64)
-        equation = Equation(LITERAL, (), {"value": x}, type_of((), dtype, weak=True), False)
-        equation.value = x
-        if len(_literals) < _MOST_LITERALS and repr(x)[0] != "-":
-            _literals[type(x), x] = equation
-    return Tensor(x, equation)
+    known = _literals.get((type(x), x))
+    if known is not None and (x or repr(x) == repr(known.value)):  # 0.0 == -0.0
+        return known
+    dtype = np.dtype(np.bool_ if type(x) is bool else np.int64 if type(x) is int else np.float64)
+    equation = Equation(LITERAL, (), {"value": x}, type_of((), dtype, weak=True), False)
+    equation.value = x
+    made = Tensor(x, equation)
+    if len(_literals) < _MOST_LITERALS:
+        _literals[type(x), x] = made
+    return made
 
 
-_literals: dict[Any, Equation] = {}
+_literals: dict[Any, Tensor] = {}
 _MOST_LITERALS = 1_000
 
 
@@ -274,18 +286,19 @@ _ENGINE = tuple(
 _is_engine: dict[str, bool] = {}
 
 
+def _in_engine(frame: FrameType) -> bool:
+    file = frame.f_code.co_filename
+    if file not in _is_engine:
+        _is_engine[file] = file.startswith(_ENGINE)
+    return _is_engine[file]
+
+
 def user_frame(depth: int = 2) -> FrameType | None:
     """The innermost frame that is not the engine's own."""
     frame: FrameType | None = sys._getframe(depth)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        engine = _is_engine.get(file)
-        if engine is None:
-            engine = _is_engine[file] = file.startswith(_ENGINE)
-        if not engine:
-            return frame
+    while frame is not None and _in_engine(frame):
         frame = frame.f_back
-    return None
+    return frame
 
 
 def user_where(depth: int = 2) -> Where | None:
@@ -344,5 +357,7 @@ def check_leaving(tensor: Tensor, how: str) -> None:
         )
 
 
+functions["as_tensor"] = as_tensor
+functions["record"] = record
 functions["variable_name"] = variable_name
 functions["check_leaving"] = check_leaving
