@@ -26,6 +26,18 @@ numpy_functions: dict[Any, Callable[..., Any]] = {}
 """NumPy function -> the stepgrad function that means the same on tensors."""
 
 
+def _operator(name: str) -> tuple[Callable[[Any, Any], Tensor], Callable[[Any, Any], Tensor]]:
+    """The methods for an operator with the tensor on its left, and on its right."""
+
+    def left(self: Any, other: Any) -> Tensor:
+        return functions[name](self, other)
+
+    def right(self: Any, other: Any) -> Tensor:
+        return functions[name](other, self)
+
+    return left, right
+
+
 class ArrayLike:
     """What reads like an array in user code: NumPy's operators, methods and protocols.
 
@@ -126,53 +138,20 @@ class ArrayLike:
 
     # --- operators
 
-    def __add__(self, other: Any) -> Tensor:
-        return functions["add"](self, other)
-
-    def __radd__(self, other: Any) -> Tensor:
-        return functions["add"](other, self)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return functions["subtract"](self, other)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return functions["subtract"](other, self)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return functions["multiply"](self, other)
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return functions["multiply"](other, self)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return functions["divide"](self, other)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return functions["divide"](other, self)
-
-    def __floordiv__(self, other: Any) -> Tensor:
-        return functions["floor_divide"](self, other)
-
-    def __rfloordiv__(self, other: Any) -> Tensor:
-        return functions["floor_divide"](other, self)
-
-    def __mod__(self, other: Any) -> Tensor:
-        return functions["remainder"](self, other)
-
-    def __rmod__(self, other: Any) -> Tensor:
-        return functions["remainder"](other, self)
-
-    def __pow__(self, other: Any) -> Tensor:
-        return functions["power"](self, other)
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return functions["power"](other, self)
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return functions["matmul"](self, other)
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return functions["matmul"](other, self)
+    __add__, __radd__ = _operator("add")
+    __sub__, __rsub__ = _operator("subtract")
+    __mul__, __rmul__ = _operator("multiply")
+    __truediv__, __rtruediv__ = _operator("divide")
+    __floordiv__, __rfloordiv__ = _operator("floor_divide")
+    __mod__, __rmod__ = _operator("remainder")
+    __pow__, __rpow__ = _operator("power")
+    __matmul__, __rmatmul__ = _operator("matmul")
+    __and__, __rand__ = _operator("logical_and")
+    __or__, __ror__ = _operator("logical_or")
+    __xor__, __rxor__ = _operator("logical_xor")
+    __eq__, __ne__ = _operator("equal")[0], _operator("not_equal")[0]  # type: ignore[assignment]
+    __lt__, __le__ = _operator("less")[0], _operator("less_equal")[0]
+    __gt__, __ge__ = _operator("greater")[0], _operator("greater_equal")[0]
 
     def __neg__(self) -> Tensor:
         return functions["negative"](self)
@@ -185,42 +164,6 @@ class ArrayLike:
 
     def __invert__(self) -> Tensor:
         return functions["logical_not"](self)
-
-    def __and__(self, other: Any) -> Tensor:
-        return functions["logical_and"](self, other)
-
-    def __rand__(self, other: Any) -> Tensor:
-        return functions["logical_and"](other, self)
-
-    def __or__(self, other: Any) -> Tensor:
-        return functions["logical_or"](self, other)
-
-    def __ror__(self, other: Any) -> Tensor:
-        return functions["logical_or"](other, self)
-
-    def __xor__(self, other: Any) -> Tensor:
-        return functions["logical_xor"](self, other)
-
-    def __rxor__(self, other: Any) -> Tensor:
-        return functions["logical_xor"](other, self)
-
-    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        return functions["equal"](self, other)
-
-    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        return functions["not_equal"](self, other)
-
-    def __lt__(self, other: Any) -> Tensor:
-        return functions["less"](self, other)
-
-    def __le__(self, other: Any) -> Tensor:
-        return functions["less_equal"](self, other)
-
-    def __gt__(self, other: Any) -> Tensor:
-        return functions["greater"](self, other)
-
-    def __ge__(self, other: Any) -> Tensor:
-        return functions["greater_equal"](self, other)
 
     def __getitem__(self, index: Any) -> Tensor:
         return functions["getitem"](self, index)
