@@ -33,8 +33,12 @@ def check(ends: Sequence[Equation], absent: Sequence[Equation]) -> None:
     names = ", ".join(_describe(e) for e in absent)
     cuts = cuts_of(tape)
     told = [f"{_REASONS.get(c.reason, f'{c.reason} has no derivative')}, at {place_text(c.where)}" for c in cuts]
+    inactive = [e for e in absent if not e.active]
     leading = [t for c, t in zip(cuts, told, strict=True) if _leads_to(c, absent)]
-    if leading:
+    if inactive:
+        kind = "it is a sg.State" if inactive[0].op is CELL else "it was made by an operation without a local rule"
+        why = f"no gradient flows to {_describe(inactive[0])}: {kind}"
+    elif leading:
         why = "every path to it was cut: " + "; ".join(leading)
     elif told:
         why = "no path leads there, and paths were cut where values were " + "; ".join(told)

@@ -282,7 +282,7 @@ def unsupported_function(name: str, tensor: Tensor) -> StepgradError:
 
 def _call_for_numpy(function: Callable[..., Any], name: str, args: Any, settings: dict[str, Any]) -> Any:
     out = settings.pop("out", None)
-    if out is not None and out != (None,):
+    if out is not None and any(o is not None for o in (out if isinstance(out, tuple) else (out,))):
         raise UnsupportedError(
             f"{name} was called with out=",
             "it would write into an array behind the tape's back",

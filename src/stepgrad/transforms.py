@@ -101,7 +101,7 @@ def _gradients(seeds: dict[Equation, Tensor], targets: list[Equation], zeros: bo
     # values; should one be wanted, they are computed again.
     region = next_serial() if state.equations is None and not state.closed else state.region
     with recording(region=region), np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        found = walk(seeds, targets)
+        found = walk(seeds, [e for e in targets if e.active])
     absent = [e for e in targets if e not in found]
     if absent and not zeros:
         missing.check(list(seeds), absent)
