@@ -1,0 +1,1 @@
+"""Benchmarks: stepgrad against NumPy's own calls and against peers, as ratios in one run."""
