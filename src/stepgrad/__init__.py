@@ -9,17 +9,33 @@ Example:
 """
 
 from stepgrad import errors, ops
+from stepgrad.ops import random
+from stepgrad.ops import linalg
 from stepgrad.ops.activations import *
 from stepgrad.ops.arithmetic import *
 from stepgrad.ops.choosing import *
 from stepgrad.ops.comparisons import *
+from stepgrad.ops.cumulative import *
+from stepgrad.ops.diagonals import *
+from stepgrad.ops.einsum import *
 from stepgrad.ops.expanding import to_dtype as astype
 from stepgrad.ops.exponentials import *
+from stepgrad.ops.facts import *
 from stepgrad.ops.indexing import *
 from stepgrad.ops.joining import *
 from stepgrad.ops.matrices import *
+from stepgrad.ops.norms import *
+from stepgrad.ops.powers import *
+from stepgrad.ops.products import *
+from stepgrad.ops.rearranging import *
 from stepgrad.ops.reductions import *
 from stepgrad.ops.shapes import *
+from stepgrad.ops.softmax import *
+from stepgrad.ops.sorting import *
+from stepgrad.ops.special import *
+from stepgrad.ops.statistics import *
+from stepgrad.ops.taking import *
+from stepgrad.ops.trigonometric import *
 from stepgrad.rules import checkpoint, custom_rule, name, stop_gradient
 from stepgrad.tape.cells import Parameter, State
 from stepgrad.tape.recording import no_grad, tensor

@@ -8,18 +8,22 @@ remembers which gradients are masked, and masks what elementwise equations pass 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from stepgrad.errors import ArgumentError
+from stepgrad.ops.arithmetic import binary, numpy_dtype
+from stepgrad.ops.comparisons import isfinite, isnan
 from stepgrad.ops.expanding import broadcast, broadcast_shape
 from stepgrad.ops.registry import public, register
-from stepgrad.tape.op import Op, TensorType, promoted_dtype
-from stepgrad.tape.recording import RECORDING
-from stepgrad.tape.samples import booleans, normal
+from stepgrad.tape.op import Op, TensorType, promoted_dtype, same_shape
+from stepgrad.tape.recording import RECORDING, as_tensor, record
+from stepgrad.tape.samples import booleans, constant, normal
 from stepgrad.tensor import Tensor, functions
 
-__all__ = ["where"]
+__all__ = ["clip", "fmax", "fmin", "maximum", "minimum", "nan_to_num", "where"]
 
 
 def mask(g: Tensor, condition: Tensor) -> Tensor:
@@ -80,3 +84,134 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
 
 public(where, np.where)
 functions["mask"] = mask
+
+
+# --- the larger, the smaller: ties share the gradient equally
+
+
+def _halved_at_ties(g: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    return where(a == b, g / 2, g)
+
+
+maximum = binary(
+    np.maximum,
+    "np.maximum({0}, {1})",
+    lambda g, out, a, b: mask(_halved_at_ties(g, a, b), a >= b),
+    lambda g, out, a, b: mask(_halved_at_ties(g, a, b), b >= a),
+    doc="The larger of two. Ties share the gradient equally.",
+)
+
+minimum = binary(
+    np.minimum,
+    "np.minimum({0}, {1})",
+    lambda g, out, a, b: mask(_halved_at_ties(g, a, b), a <= b),
+    lambda g, out, a, b: mask(_halved_at_ties(g, a, b), b <= a),
+    doc="The smaller of two. Ties share the gradient equally.",
+)
+
+fmax = binary(
+    np.fmax,
+    "np.fmax({0}, {1})",
+    lambda g, out, a, b: mask(_halved_at_ties(g, a, b), (a >= b) | isnan(b)),
+    lambda g, out, a, b: mask(_halved_at_ties(g, a, b), (b >= a) | isnan(a)),
+    doc="The larger of two, and the other one where one is NaN. Ties share the gradient equally.",
+)
+
+fmin = binary(
+    np.fmin,
+    "np.fmin({0}, {1})",
+    lambda g, out, a, b: mask(_halved_at_ties(g, a, b), (a <= b) | isnan(b)),
+    lambda g, out, a, b: mask(_halved_at_ties(g, a, b), (b <= a) | isnan(a)),
+    doc="The smaller of two, and the other one where one is NaN. Ties share the gradient equally.",
+)
+
+
+# --- clip
+
+_clip = register(
+    Op(
+        "clip",
+        shape=broadcast_shape,
+        dtype=numpy_dtype(np.clip),
+        numpy=np.clip,
+        rules=(
+            lambda g, out, a, low, high: mask(g, (a >= low) & (a <= high)),
+            lambda g, out, a, low, high: mask(g, (a < low) & (low <= high)),
+            lambda g, out, a, low, high: mask(g, (a > high) | (low > high)),
+        ),
+        text="np.clip({0}, {1}, {2})",
+        samples=[
+            (normal(2, 3), constant(-0.5), constant(0.7)),
+            (normal(2, 3), normal(3), constant(math.inf)),
+            (normal(3), normal(2, 3), normal(2, 1)),
+        ],
+        elementwise=True,
+        prepare=broadcast,
+    )
+)
+
+
+def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Tensor:
+    """Brings values that lie outside of an interval to its ends.
+
+    The derivative is 1 inside and at the ends, 0 outside; NaN and Inf from outside never reach a
+    gradient.
+
+    Args:
+        a: a tensor or array.
+        a_min, a_max: the ends, broadcast with `a`; None for no end. `min` and `max` mean the same.
+
+    Raises:
+        ArgumentError: an end is given twice.
+
+    Example:
+        >>> sg.clip(sg.tensor([-2.0, 0.5, 2.0]), 0, 1)
+        tensor([0. , 0.5, 1. ], dtype=float64)
+    """
+    if (a_min is not None and min is not None) or (a_max is not None and max is not None):
+        raise ArgumentError(
+            "clip was given an end of the interval twice",
+            "min and a_min mean the same, and so do max and a_max",
+            "pass each once, for example sg.clip(x, 0, 1)",
+        )
+    tensor, low, high = as_tensor(a), min if a_min is None else a_min, max if a_max is None else a_max
+    if low is None and high is None:
+        return functions["positive"](tensor)
+    if not tensor.equation.type.is_float and (low is None or high is None):  # integers have no infinity
+        return maximum(tensor, low) if high is None else minimum(tensor, high)
+    return _clip(tensor, -math.inf if low is None else low, math.inf if high is None else high)
+
+
+public(clip, np.clip)
+
+
+# --- replacing what is not a number
+
+_nan_to_num = register(
+    Op(
+        "nan_to_num",
+        shape=same_shape,
+        numpy=lambda a, nan, posinf, neginf: np.nan_to_num(a, nan=nan, posinf=posinf, neginf=neginf),
+        rules=(lambda g, out, a, **params: mask(g, isfinite(a)),),
+        text="np.nan_to_num({0}, nan={nan}, posinf={posinf}, neginf={neginf})",
+        samples=[(normal(2, 3), {"nan": 0.0, "posinf": None, "neginf": -5.0})],
+        elementwise=True,
+    )
+)
+
+
+def nan_to_num(x: Any, *, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """Replaces NaN and infinities by numbers; no gradient flows where something was replaced.
+
+    Args:
+        x: a tensor or array.
+        nan, posinf, neginf: the replacements; by default 0 and the largest and smallest finite number.
+
+    Example:
+        >>> sg.nan_to_num(sg.tensor([1.0, np.nan]), nan=-1.0)
+        tensor([ 1., -1.], dtype=float64)
+    """
+    return record(_nan_to_num, (as_tensor(x),), {"nan": nan, "posinf": posinf, "neginf": neginf})
+
+
+public(nan_to_num, np.nan_to_num)

@@ -7,13 +7,20 @@ from typing import Any
 import numpy as np
 
 from stepgrad.ops.arithmetic import PAIR, binary, unary
+from stepgrad.ops.expanding import broadcast, broadcast_shape
+from stepgrad.ops.registry import public, register
 from stepgrad.tape.op import Op, bool_dtype
 from stepgrad.tape.samples import booleans
+from stepgrad.tensor import Tensor
 
 __all__ = [
     "equal",
     "greater",
     "greater_equal",
+    "isclose",
+    "isfinite",
+    "isinf",
+    "isnan",
     "less",
     "less_equal",
     "logical_and",
@@ -21,6 +28,7 @@ __all__ = [
     "logical_or",
     "logical_xor",
     "not_equal",
+    "signbit",
 ]
 
 
@@ -47,3 +55,41 @@ logical_xor = _logic(np.logical_xor, "np.logical_xor({0}, {1})", doc="True where
 logical_not = unary(
     np.logical_not, None, booleans(2, 3), text="np.logical_not({0})", dtype=bool_dtype, doc="True where it is not."
 )
+
+
+isnan = unary(np.isnan, None, dtype=bool_dtype, doc="True where it is not a number.")
+isinf = unary(np.isinf, None, dtype=bool_dtype, doc="True where it is inf or -inf.")
+isfinite = unary(np.isfinite, None, dtype=bool_dtype, doc="True where it is a number, and finite.")
+signbit = unary(np.signbit, None, dtype=bool_dtype, doc="True where it is negative, or -0.0.")
+
+_isclose = register(
+    Op(
+        "isclose",
+        shape=broadcast_shape,
+        dtype=bool_dtype,
+        numpy=np.isclose,
+        rules=(None, None),
+        text="np.isclose({0}, {1}, rtol={rtol}, atol={atol}, equal_nan={equal_nan})",
+        samples=[(*PAIR, {"rtol": 0.5, "atol": 0.1, "equal_nan": False})],
+        elementwise=True,
+        prepare=broadcast,
+    )
+)
+
+
+def isclose(a: Any, b: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
+    """True where two are equal within a tolerance: |a - b| <= atol + rtol * |b|.
+
+    Args:
+        a, b: tensors, arrays or numbers, broadcast together.
+        rtol, atol: the relative and the absolute tolerance.
+        equal_nan: count NaN as equal to NaN.
+
+    Example:
+        >>> sg.isclose(sg.tensor([1.0, 2.0]), [1.0 + 1e-9, 2.1])
+        tensor([ True, False], dtype=bool)
+    """
+    return _isclose(a, b, rtol=float(rtol), atol=float(atol), equal_nan=bool(equal_nan))
+
+
+public(isclose, np.isclose)
