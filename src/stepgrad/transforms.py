@@ -65,11 +65,13 @@ def backward(loss: Any, wrt: Any) -> Any:
     end = as_tensor(loss)
     check_scalar(end)
     wanted, paths, rebuild = flatten(wrt)
-    targets = [_target(leaf, path, end) for leaf, path in zip(wanted, paths, strict=True)]
-    return rebuild(_gradients({end.equation: _one(end.equation.type.dtype)}, targets))
+    tape = reachable([end.equation])
+    read = {e.params["cell"]: e for e in tape if e.op is CELL}
+    targets = [_target(leaf, path, read) for leaf, path in zip(wanted, paths, strict=True)]
+    return rebuild(_gradients({end.equation: _one(end.equation.type.dtype)}, targets, tape=tape))
 
 
-def _target(leaf: Any, path: str, loss: Tensor) -> Equation:
+def _target(leaf: Any, path: str, read: dict[Cell, Equation]) -> Equation:
     if not isinstance(leaf, ArrayLike):
         raise GradientError(
             f"the gradient with respect to wrt{path}, a {type(leaf).__name__}, was asked for",
@@ -79,11 +81,7 @@ def _target(leaf: Any, path: str, loss: Tensor) -> Equation:
     equation = leaf._tensor.equation
     if not equation.type.is_float:
         raise _not_floating(leaf._tensor)
-    if isinstance(leaf, Cell):  # it may have been assigned since the loss was computed
-        for found in reachable([loss.equation]):
-            if found.op is CELL and found.params["cell"] is leaf:
-                return found
-    return equation
+    return read.get(leaf, equation) if isinstance(leaf, Cell) else equation  # it may have been assigned since
 
 
 def _not_floating(asked: Tensor) -> DtypeError:
@@ -94,14 +92,16 @@ def _not_floating(asked: Tensor) -> DtypeError:
     )
 
 
-def _gradients(seeds: dict[Equation, Tensor], targets: list[Equation], zeros: bool = False) -> list[Tensor]:
+def _gradients(
+    seeds: dict[Equation, Tensor], targets: list[Equation], zeros: bool = False, tape: list[Equation] | None = None
+) -> list[Tensor]:
     """Gradients of `targets`; where there is no path, zeros if so asked, else an error."""
     state = RECORDING.get()
     # A gradient's own derivative is seldom wanted, so at the top level the backward pass keeps no
     # values; should one be wanted, they are computed again.
     region = next_serial() if state.equations is None and not state.closed else state.region
     with recording(region=region), np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        found = walk(seeds, [e for e in targets if e.active])
+        found = walk(seeds, [e for e in targets if e.active], tape)
     absent = [e for e in targets if e not in found]
     if absent and not zeros:
         missing.check(list(seeds), absent)

@@ -28,7 +28,9 @@ def _serial(equation: Equation) -> int:
     return equation.serial
 
 
-def walk(seeds: Mapping[Equation, Tensor], wrt: Sequence[Equation]) -> dict[Equation, Tensor]:
+def walk(
+    seeds: Mapping[Equation, Tensor], wrt: Sequence[Equation], forward: Sequence[Equation] | None = None
+) -> dict[Equation, Tensor]:
     """Gradients with respect to `wrt`, given the downstream gradients of the outputs.
 
     Recorded as equations of role BACKWARD, each marked with the equation and operand whose local
@@ -37,15 +39,16 @@ def walk(seeds: Mapping[Equation, Tensor], wrt: Sequence[Equation]) -> dict[Equa
     Args:
         seeds: downstream gradients of the outputs.
         wrt: the equations whose gradients are wanted.
+        forward: `reachable(seeds)`, if the caller has it.
 
     Returns:
         Equation -> gradient, for those of `wrt` that the outputs depend on; while a tape is being
         recorded, also for the equations in between.
     """
-    forward = reachable(seeds)
+    forward = reachable(seeds) if forward is None else forward
     active = set(wrt)
     for equation in forward:
-        if not active.isdisjoint(equation.inputs):
+        if equation.inputs and not active.isdisjoint(equation.inputs):
             active.add(equation)
 
     wanted = set(wrt)
