@@ -1,0 +1,184 @@
+"""Facts about tensors that are not on the tape: shape, kind, whether they agree; and constants like them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stepgrad.ops.arguments import array_of, axis_of, whole_numbers
+from stepgrad.ops.expanding import to_dtype
+from stepgrad.ops.registry import public
+from stepgrad.ops.shapes import broadcast_to
+from stepgrad.tape.recording import constant
+from stepgrad.tensor import Array, ArrayLike, Tensor
+
+__all__ = [
+    "allclose",
+    "array_equal",
+    "empty_like",
+    "full_like",
+    "iscomplexobj",
+    "isrealobj",
+    "ndim",
+    "ones_like",
+    "result_type",
+    "shape",
+    "size",
+    "zeros_like",
+]
+
+
+def shape(a: Any) -> tuple[int, ...]:
+    """The lengths of the axes.
+
+    Example:
+        >>> sg.shape(sg.tensor([[1.0, 2.0]]))
+        (1, 2)
+    """
+    return array_of(a).shape
+
+
+def ndim(a: Any) -> int:
+    """The number of axes.
+
+    Example:
+        >>> sg.ndim(sg.tensor([[1.0, 2.0]]))
+        2
+    """
+    return array_of(a).ndim
+
+
+def size(a: Any, axis: int | None = None) -> int:
+    """The number of elements, or the length of one axis.
+
+    Example:
+        >>> sg.size(sg.tensor([[1.0, 2.0]])), sg.size(sg.tensor([[1.0, 2.0]]), 0)
+        (2, 1)
+    """
+    tensor = array_of(a)
+    return tensor.size if axis is None else tensor.shape[axis_of(axis, tensor.ndim)]
+
+
+def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
+    """The dtype that an operation on these has.
+
+    Example:
+        >>> sg.result_type(sg.tensor([1.0], dtype=np.float32), 2.0)
+        dtype('float32')
+    """
+    return np.result_type(*[x.dtype if isinstance(x, ArrayLike) else x for x in arrays_and_dtypes])
+
+
+def iscomplexobj(x: Any) -> bool:
+    """Whether the dtype is complex.
+
+    Example:
+        >>> sg.iscomplexobj(sg.tensor([1.0]))
+        False
+    """
+    return array_of(x).dtype.kind == "c"
+
+
+def isrealobj(x: Any) -> bool:
+    """Whether the dtype is not complex.
+
+    Example:
+        >>> sg.isrealobj(sg.tensor([1.0]))
+        True
+    """
+    return not iscomplexobj(x)
+
+
+def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> bool:
+    """Whether two arrays have the same shape and elements.
+
+    Example:
+        >>> sg.array_equal(sg.tensor([1.0, 2.0]), [1.0, 2.0])
+        True
+    """
+    return np.array_equal(_value(a1), _value(a2), equal_nan=equal_nan)
+
+
+def allclose(a: Any, b: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
+    """Whether two arrays agree up to `atol + rtol * |b|`, element by element.
+
+    Example:
+        >>> sg.allclose(sg.tensor([1.0, 2.0]), [1.0, 2.0 + 1e-9])
+        True
+    """
+    return bool(np.allclose(_value(a), _value(b), rtol=rtol, atol=atol, equal_nan=equal_nan))
+
+
+def _value(a: Any) -> Array:
+    return array_of(a).numpy()
+
+
+def zeros_like(a: Any, dtype: Any = None, *, shape: Any = None) -> Tensor:
+    """Zeros of a's shape and dtype, as a constant.
+
+    Args:
+        a: a tensor or array.
+        dtype, shape: what to take in place of a's.
+
+    Example:
+        >>> sg.zeros_like(sg.tensor([1.0, 2.0]))
+        tensor([0., 0.], dtype=float64)
+    """
+    return full_like(a, 0, dtype, shape=shape)
+
+
+def ones_like(a: Any, dtype: Any = None, *, shape: Any = None) -> Tensor:
+    """Ones of a's shape and dtype, as a constant; see `zeros_like`.
+
+    Example:
+        >>> sg.ones_like(sg.tensor([1.0, 2.0]))
+        tensor([1., 1.], dtype=float64)
+    """
+    return full_like(a, 1, dtype, shape=shape)
+
+
+def empty_like(prototype: Any, dtype: Any = None, *, shape: Any = None) -> Tensor:
+    """Zeros: since tensors never change, nobody could fill an empty one.
+
+    Example:
+        >>> sg.empty_like(sg.tensor([1.0, 2.0])).shape
+        (2,)
+    """
+    return full_like(prototype, 0, dtype, shape=shape)
+
+
+def full_like(a: Any, fill_value: Any, dtype: Any = None, *, shape: Any = None) -> Tensor:
+    """A value repeated over a's shape, in a's dtype. Gradients flow to the value, not to `a`.
+
+    Args:
+        a: a tensor or array.
+        fill_value: a number, or something that broadcasts to the shape.
+        dtype, shape: what to take in place of a's.
+
+    Example:
+        >>> sg.full_like(sg.tensor([1.0, 2.0]), 5.0)
+        tensor([5., 5.], dtype=float64)
+    """
+    like = array_of(a)
+    wanted = like.shape if shape is None else whole_numbers(shape, "a length")
+    kind = like.dtype if dtype is None else np.dtype(dtype)
+    if isinstance(fill_value, ArrayLike):
+        return broadcast_to(to_dtype(fill_value, kind), wanted)
+    value = np.full(wanted, fill_value, kind)
+    value.setflags(write=False)
+    return constant(value)
+
+
+public(shape, np.shape)
+public(ndim, np.ndim)
+public(size, np.size)
+public(result_type, np.result_type)
+public(iscomplexobj, np.iscomplexobj)
+public(isrealobj, np.isrealobj)
+public(array_equal, np.array_equal)
+public(allclose, np.allclose)
+public(zeros_like, np.zeros_like)
+public(ones_like, np.ones_like)
+public(empty_like, np.empty_like)
+public(full_like, np.full_like)

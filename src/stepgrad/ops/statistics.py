@@ -1,0 +1,233 @@
+"""Statistics: var, std, average, median, and sums that leave NaN out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stepgrad.errors import ArgumentError, ShapeError
+from stepgrad.ops.arguments import Axis, array_of, axes_of, refuse
+from stepgrad.ops.choosing import mask, where
+from stepgrad.ops.expanding import to_dtype
+from stepgrad.ops.reductions import (
+    averaged_dtype,
+    count,
+    mean,
+    reduce,
+    reduced_shape,
+    reduction,
+    sum,
+    sum_numpy,
+    unreduce,
+)
+from stepgrad.ops.registry import public
+from stepgrad.ops.shapes import as_one_axis, broadcast_to, expand_dims
+from stepgrad.tape.op import Shape, TensorType
+from stepgrad.tensor import Array, Tensor, functions
+
+__all__ = ["average", "median", "nanmean", "nansum", "std", "var"]
+
+
+def _spread_shape(a: TensorType, axis: tuple[int, ...], keepdims: bool, ddof: float) -> Shape:
+    n = count(a.shape, axis)
+    if n - ddof <= 0:
+        raise ArgumentError(
+            f"the variance of shape {a.shape} over axes {axis} with ddof={ddof} was asked for",
+            f"the squared deviations of {n} elements would be divided by {n} - {ddof} = {n - ddof}",
+            "reduce over more elements, or pass a smaller ddof",
+        )
+    return reduced_shape(a, axis, keepdims)
+
+
+def _var_numpy(a: Array, axis: tuple[int, ...], keepdims: bool, ddof: float) -> Any:
+    n = count(a.shape, axis)
+    deviation = a - sum_numpy(a, axis, keepdims=True) / n
+    return sum_numpy(deviation * deviation, axis, keepdims) / (n - ddof)
+
+
+def _std_numpy(a: Array, axis: tuple[int, ...], keepdims: bool, ddof: float) -> Any:
+    return np.sqrt(_var_numpy(a, axis, keepdims, ddof))
+
+
+def _var_rule(g: Tensor, out: Tensor, a: Tensor, axis: tuple[int, ...], keepdims: bool, ddof: float) -> Tensor:
+    scaled = g * (2.0 / (count(a.shape, axis) - ddof))
+    return unreduce(scaled, a.shape, axis, keepdims) * (a - mean(a, axis, keepdims=True))
+
+
+def _std_rule(g: Tensor, out: Tensor, a: Tensor, axis: tuple[int, ...], keepdims: bool, ddof: float) -> Tensor:
+    # Where nothing deviates, std has a kink like |x| at 0: its derivative is taken as 0.
+    scaled = mask(g / (out * (count(a.shape, axis) - ddof)), out != 0)
+    return unreduce(scaled, a.shape, axis, keepdims) * (a - mean(a, axis, keepdims=True))
+
+
+_var = reduction(
+    "var",
+    _var_numpy,
+    _var_rule,
+    shape=_spread_shape,
+    dtype=averaged_dtype,
+    settings=({"ddof": 0}, {"ddof": 1}),
+    work=4.0,
+    analytic=True,
+)
+
+_std = reduction(
+    "std",
+    _std_numpy,
+    _std_rule,
+    shape=_spread_shape,
+    dtype=averaged_dtype,
+    settings=({"ddof": 0}, {"ddof": 1}),
+    work=4.0,
+    analytic=True,
+)
+
+
+def var(
+    a: Any, axis: Axis = None, *, dtype: Any = None, ddof: float = 0, keepdims: bool = False, **refused: Any
+) -> Tensor:
+    """The variance over axes: the mean squared deviation from the mean.
+
+    Args:
+        a: a tensor or array.
+        axis: the axis or axes to reduce; by default all.
+        dtype: the dtype to convert to first.
+        ddof: the sum of squares is divided by n - ddof; 1 gives the estimate without bias.
+        keepdims: keep the axes, with length 1.
+
+    Raises:
+        ArgumentError: n - ddof is not positive.
+
+    Example:
+        >>> sg.var(sg.tensor([1.0, 2.0, 3.0]), ddof=1)
+        tensor(1., dtype=float64)
+    """
+    return reduce(_var, a, axis, keepdims, _only_ddof("var", ddof, refused), dtype, ddof=ddof)
+
+
+def std(
+    a: Any, axis: Axis = None, *, dtype: Any = None, ddof: float = 0, keepdims: bool = False, **refused: Any
+) -> Tensor:
+    """The standard deviation over axes. Where all elements are equal its gradient is 0.
+
+    Args:
+        a: a tensor or array.
+        axis: the axis or axes to reduce; by default all.
+        dtype: the dtype to convert to first.
+        ddof: the sum of squares is divided by n - ddof; 1 is usual for samples.
+        keepdims: keep the axes, with length 1.
+
+    Raises:
+        ArgumentError: n - ddof is not positive.
+
+    Example:
+        >>> sg.grad(sg.std)(np.array([2.0, 2.0, 2.0]))
+        array([0., 0., 0.])
+    """
+    return reduce(_std, a, axis, keepdims, _only_ddof("std", ddof, refused), dtype, ddof=ddof)
+
+
+def _only_ddof(function: str, ddof: Any, refused: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(ddof, bool) or not isinstance(ddof, (int, float, np.integer, np.floating)):
+        raise ArgumentError(
+            f"{function} was called with ddof={ddof!r}", "the number of elements is lowered by it", "pass a number"
+        )
+    return refused
+
+
+def average(a: Any, axis: Axis = None, weights: Any = None, returned: bool = False, *, keepdims: bool = False) -> Any:
+    """The weighted mean over axes.
+
+    Args:
+        a: a tensor or array.
+        axis: the axis or axes to average over; by default all.
+        weights: an array of a's shape, or of the lengths of the axes; None weights all equally.
+        returned: return the sum of the weights too.
+        keepdims: keep the axes, with length 1.
+
+    Example:
+        >>> sg.average(sg.tensor([1.0, 4.0]), weights=[3.0, 1.0])
+        tensor(1.75, dtype=float64)
+    """
+    tensor = array_of(a)
+    axes = axes_of(axis, tensor.ndim)
+    if weights is None:
+        result = mean(tensor, axes, keepdims=keepdims)
+        total = to_dtype(array_of(float(count(tensor.shape, axes))), result.dtype)
+    else:
+        each = _weights_of(array_of(weights), tensor.shape, axes)
+        total = sum(each, axes, keepdims=keepdims)
+        result = sum(tensor * each, axes, keepdims=keepdims) / total
+    return (result, broadcast_to(total, result.shape)) if returned else result
+
+
+def _weights_of(weights: Tensor, shape: Shape, axes: tuple[int, ...]) -> Tensor:
+    if weights.shape == shape:
+        return weights
+    if weights.shape != tuple(shape[i] for i in axes):
+        raise ShapeError(
+            f"weights of shape {weights.shape} were given for an array of shape {shape}, to be averaged over {axes}",
+            "each element needs a weight, or each position along the axes",
+            f"pass weights of shape {shape}, or of shape {tuple(shape[i] for i in axes)}",
+        )
+    return broadcast_to(expand_dims(weights, tuple(i for i in range(len(shape)) if i not in axes)), shape)
+
+
+def median(a: Any, axis: Axis = None, *, keepdims: bool = False, **refused: Any) -> Tensor:
+    """The middle of the sorted elements, or the mean of the two in the middle.
+
+    Args:
+        a: a tensor or array.
+        axis: the axis or axes to reduce; by default all.
+        keepdims: keep the axes, with length 1.
+
+    Example:
+        >>> sg.grad(sg.median)(np.array([5.0, 1.0, 2.0, 7.0]))
+        array([0.5, 0. , 0.5, 0. ])
+    """
+    refuse("median", refused)
+    tensor = array_of(a)
+    axes = axes_of(axis, tensor.ndim)
+    n = count(tensor.shape, axes)
+    if not n:
+        raise ArgumentError(
+            f"the median of shape {tensor.shape} over axes {axes} was asked for",
+            "it is over no elements, of which none is in the middle",
+            "check where the array became empty",
+        )
+    middle = functions["sort"](as_one_axis(tensor, axes), axis=-1)[..., (n - 1) // 2 : n // 2 + 1]
+    result = mean(middle, -1)
+    return expand_dims(result, axes) if keepdims else result
+
+
+def nansum(a: Any, axis: Axis = None, *, keepdims: bool = False, **refused: Any) -> Tensor:
+    """The sum of the elements that are not NaN; NaN elements get the gradient 0.
+
+    Example:
+        >>> sg.nansum(sg.tensor([1.0, np.nan, 3.0]))
+        tensor(4., dtype=float64)
+    """
+    tensor = array_of(a)
+    return sum(where(tensor == tensor, tensor, 0), axis, keepdims=keepdims, **refused)
+
+
+def nanmean(a: Any, axis: Axis = None, *, keepdims: bool = False, **refused: Any) -> Tensor:
+    """The mean of the elements that are not NaN; NaN where there are none.
+
+    Example:
+        >>> sg.nanmean(sg.tensor([1.0, np.nan, 3.0]))
+        tensor(2., dtype=float64)
+    """
+    tensor = array_of(a)
+    total = nansum(tensor, axis, keepdims=keepdims, **refused)
+    there = sum(tensor == tensor, axis, keepdims=keepdims)
+    return total / (to_dtype(there, tensor.dtype) if tensor.equation.type.is_float else there)
+
+
+public(var, np.var)
+public(std, np.std)
+public(average, np.average)
+public(median, np.median)
+public(nansum, np.nansum)
+public(nanmean, np.nanmean)
