@@ -16,7 +16,7 @@ Axis = int | tuple[int, ...] | None
 
 def array_of(a: Any) -> Tensor:
     """The tensor of an operand, in functions for which a Python number is an array of shape () like any other."""
-    tensor = as_tensor(a)
+    tensor = a if type(a) is Tensor else as_tensor(a)
     return constant(np.asarray(tensor.value)) if tensor.equation.type.weak else tensor
 
 
@@ -54,6 +54,10 @@ def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
     """The axes meant by NumPy's `axis` argument, counted from the front, in order."""
     if axis is None:
         return tuple(range(ndim))
+    if type(axis) is tuple and len(axis) == 1:
+        axis = axis[0]
+    if type(axis) is int:
+        return (axis if 0 <= axis < ndim else axis_of(axis, ndim),)
     return tuple(sorted(axes_in_order(axis, ndim)))
 
 

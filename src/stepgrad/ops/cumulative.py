@@ -240,7 +240,7 @@ def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Tensor:
 public(cumsum, np.cumsum)
 public(cumprod, np.cumprod)
 public(diff, np.diff)
-public(trapezoid, *[getattr(np, name) for name in ("trapezoid",) if hasattr(np, name)])
+public(trapezoid, np.trapezoid)
 
 numpy_functions[np.add, "accumulate"] = lambda array, axis=0, **settings: cumsum(array, axis, **settings)
 numpy_functions[np.multiply, "accumulate"] = lambda array, axis=0, **settings: cumprod(array, axis, **settings)
