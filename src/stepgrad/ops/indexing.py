@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import operator
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +27,7 @@ from stepgrad.ops.gathering import (
     whole_index,
 )
 from stepgrad.ops.registry import public
-from stepgrad.tape.op import Shape, promoted_dtype, type_of
+from stepgrad.tape.op import Shape, TensorType, promoted_dtype, type_of
 from stepgrad.tape.recording import as_tensor, constant, literal, place_text, record, user_where
 from stepgrad.tensor import ArrayLike, Tensor, describe, functions
 
@@ -54,7 +56,8 @@ def getitem(a: Any, index: Any) -> Tensor:
         basic = _basic(parts)
         if basic is not None:
             return record(getitem_op, (tensor,), {"index": basic}) if basic not in _NOTHING else tensor
-        return _Plan(tensor, parts).pick(tensor)
+        kinds, indices = _read(parts)
+        return _pick(tensor, _layout(tensor.equation.type, kinds), indices)
     except IndexingError as error:
         raise _located(error, tensor) from None
 
@@ -194,119 +197,145 @@ def _not_an_index(part: Any) -> IndexingError:
     )
 
 
-def _is_advanced(part: Any) -> bool:
-    return isinstance(part, (int, Tensor))
+class _Arrays(NamedTuple):
+    """The index arrays that one part of an index stands for: how many, of which shape, for how many axes.
+
+    An integer or array stands for itself; a mask for one array per axis; True and False for an array
+    along an axis of length 1 that is added. Integers beside arrays count as arrays, as in NumPy.
+    """
+
+    number: int
+    shape: Shape
+    axes: int
+    mask: Shape | None = None
 
 
-def _takes(part: Any) -> int:
-    """How many axes a part of an index takes."""
-    if part is None or part is Ellipsis or isinstance(part, bool):
-        return 0
-    return part.ndim if isinstance(part, Tensor) and part.dtype == np.bool_ else 1
+def _read(parts: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Tensor]]:
+    """What each part is, and the index arrays among them."""
+    kinds: list[Any] = []
+    indices: list[Tensor] = []
+    for part in map(_part, parts):
+        if isinstance(part, bool):
+            kinds.append(_Arrays(1, (int(part),), 0))
+            indices.append(constant(np.zeros(int(part), np.intp)))
+        elif isinstance(part, int):
+            kinds.append(_Arrays(1, (), 1))
+            indices.append(literal(part))
+        elif not isinstance(part, Tensor):
+            kinds.append(part)
+        elif part.dtype == np.bool_:
+            found = nonzero(part)
+            kinds.append(_Arrays(part.ndim, found[0].shape, part.ndim, part.shape))
+            indices += found
+        else:
+            kinds.append(_Arrays(1, part.shape, 1))
+            indices.append(part)
+    return tuple(kinds), indices
 
 
-class _Plan:
+@dataclass(frozen=True)
+class _Layout:
     """How an index with arrays is recorded: a basic index for the rest, then `gather` for the arrays.
 
-    Integers beside arrays count as arrays, as in NumPy.
-
     Attributes:
-        before: the basic index, which leaves one axis for each index array.
-        indices, axes: the index arrays, and the axes that they index after `before`.
-        indexed: for each index array the axis of the tensor, None where `before` adds one.
+        before: the basic index, which leaves one axis for each index array; None if it changes nothing.
         full: the shape after `before`.
+        axes: the axes of it that the arrays index.
+        indexed: the same axes of the tensor itself; None where `before` adds one.
         picked: the shape after `gather`.
         shape: the shape of the result. It differs from `picked` if an Ellipsis that stands for no
             axes separates index arrays: an axis of length 1 takes its place and is dropped at the end.
     """
 
-    def __init__(self, a: Tensor, parts: tuple[Any, ...]) -> None:
-        read = [_part(part) for part in parts]
-        used = sum(_takes(part) for part in read)
-        whole_index(tuple(part for part in read if part is Ellipsis) + (0,) * used, a.ndim)  # not too many
-        if not any(part is Ellipsis for part in read):
-            read.append(Ellipsis)
-        before: list[Any] = []
-        self.indices: list[Tensor] = []
-        self.indexed: list[int | None] = []
-        axes: list[int] = []
-        gap: int | None = None
-        axis = 0
-        for i, part in enumerate(read):
-            if part is Ellipsis:
-                if used == a.ndim and axes and any(_is_advanced(p) for p in read[i + 1 :]):
-                    gap = len(before)
-                before += [None] if gap is not None else [EVERYTHING] * (a.ndim - used)
-                axis += a.ndim - used
-            elif not _is_advanced(part):
-                before.append(part)
-                axis += part is not None
-            else:
-                for offset, index in enumerate(_arrays(part, a, axis)):
-                    axes.append(len(before))
-                    self.indices.append(index)
-                    self.indexed.append(None if isinstance(part, bool) else axis + offset)
-                    before.append(None if isinstance(part, bool) else EVERYTHING)
-                axis += _takes(part)
-        self.before, self.axes = tuple(before), tuple(axes)
-        self.full = getitem_shape(a.equation.type, self.before)
-        self.picked = gather_shape(
-            type_of(self.full, a.dtype), *[i.equation.type for i in self.indices], axes=self.axes
-        )
-        self.shape = self.picked
-        if gap is not None:
-            kept = gap - sum(axis < gap for axis in axes) + len(self.picked) - (len(self.full) - len(axes))
-            self.shape = (*self.picked[:kept], *self.picked[kept + 1 :])
-
-    def pick(self, a: Tensor) -> Tensor:
-        """What the index picks from `a`."""
-        full = a
-        if any(part != EVERYTHING for part in self.before):
-            full = record(getitem_op, (a,), {"index": self.before})
-        try:
-            out = record(gather_op, (full, *self.indices), {"axes": self.axes})
-        except IndexError:  # NumPy's own
-            self.check(a.shape)
-            raise
-        return functions["reshape"](out, self.shape)
-
-    def put(self, values: Tensor, shape: Shape) -> Tensor:
-        """Zeros of `shape`, plus the values where the index points."""
-        values = functions["reshape"](values, self.picked)
-        try:
-            out = record(scatter_add_op, (values, *self.indices), {"shape": self.full, "axes": self.axes})
-        except IndexError:
-            self.check(shape)
-            raise
-        if any(part != EVERYTHING for part in self.before):
-            out = record(scatter_op, (out,), {"shape": shape, "index": self.before})
-        return out
-
-    def check(self, shape: Shape) -> None:
-        """Raises IndexingError where an index array points outside of its axis."""
-        for index, axis in zip(self.indices, self.indexed, strict=True):
-            if axis is not None and index.value is not None and index.size:
-                check_range(int(np.min(index.value)), int(np.max(index.value)), axis, shape)
+    before: Index | None
+    full: Shape
+    axes: tuple[int, ...]
+    indexed: tuple[int | None, ...]
+    picked: Shape
+    shape: Shape
 
 
-def _arrays(part: Any, a: Tensor, axis: int) -> Sequence[Tensor]:
-    """The index arrays that one part of an index stands for, from `axis` of `a` on."""
-    if isinstance(part, bool):
-        return [constant(np.zeros(int(part), np.intp))]
-    if isinstance(part, int):
-        return [literal(part)]
-    if part.dtype != np.bool_:
-        return [part]
-    masked = a.shape[axis : axis + part.ndim]
-    if part.shape != masked:
-        last = axis + part.ndim - 1
-        raise IndexingError(
-            f"a mask of shape {part.shape} was used for "
-            + (f"axis {axis}" if last == axis else f"axes {axis} to {last}"),
-            f"a mask says for each element whether it is picked, and the shape there is {masked}",
-            "compute the mask from the array that it picks from",
-        )
-    return nonzero(part)
+@functools.lru_cache(maxsize=4096)
+def _layout(a: TensorType, kinds: tuple[Any, ...]) -> _Layout:
+    ndim = len(a.shape)
+    used = sum(_axes_taken(kind) for kind in kinds)
+    whole_index(tuple(kind for kind in kinds if kind is Ellipsis) + (0,) * used, ndim)  # neither too many nor two ...
+    if not any(kind is Ellipsis for kind in kinds):
+        kinds = (*kinds, Ellipsis)
+    before: list[Any] = []
+    axes: list[int] = []
+    indexed: list[int | None] = []
+    shapes: list[Shape] = []
+    gap: int | None = None
+    axis = 0
+    for i, kind in enumerate(kinds):
+        if kind is Ellipsis:
+            if used == ndim and axes and any(isinstance(k, _Arrays) for k in kinds[i + 1 :]):
+                gap = len(before)
+            before += [None] if gap is not None else [EVERYTHING] * (ndim - used)
+            axis += ndim - used
+        elif isinstance(kind, _Arrays):
+            if kind.mask is not None and kind.mask != a.shape[axis : axis + kind.axes]:
+                raise _wrong_mask(kind.mask, a.shape, axis)
+            for offset in range(kind.number):
+                axes.append(len(before))
+                indexed.append(axis + offset if kind.axes else None)
+                shapes.append(kind.shape)
+                before.append(EVERYTHING if kind.axes else None)
+            axis += kind.axes
+        else:
+            before.append(kind)
+            axis += kind is not None
+    full = getitem_shape(a, tuple(before))
+    picked = gather_shape(
+        type_of(full, a.dtype), *[type_of(shape, np.dtype(np.intp)) for shape in shapes], axes=tuple(axes)
+    )
+    shape = picked
+    if gap is not None:
+        dropped = gap - sum(axis < gap for axis in axes) + len(picked) - (len(full) - len(axes))
+        shape = (*picked[:dropped], *picked[dropped + 1 :])
+    changes = any(part != EVERYTHING for part in before)
+    return _Layout(tuple(before) if changes else None, full, tuple(axes), tuple(indexed), picked, shape)
+
+
+def _axes_taken(kind: Any) -> int:
+    return kind.axes if isinstance(kind, _Arrays) else int(kind is not None and kind is not Ellipsis)
+
+
+def _wrong_mask(mask: Shape, shape: Shape, axis: int) -> IndexingError:
+    last = axis + len(mask) - 1
+    return IndexingError(
+        f"a mask of shape {mask} was used for " + (f"axis {axis}" if last == axis else f"axes {axis} to {last}"),
+        f"a mask says for each element whether it is picked, and the shape there is {shape[axis : last + 1]}",
+        "compute the mask from the array that it picks from",
+    )
+
+
+def _pick(a: Tensor, layout: _Layout, indices: list[Tensor]) -> Tensor:
+    """What an index with arrays picks from `a`."""
+    full = a if layout.before is None else record(getitem_op, (a,), {"index": layout.before})
+    try:
+        out = record(gather_op, (full, *indices), {"axes": layout.axes})
+    except IndexError:  # NumPy's own
+        _check(a.shape, layout, indices)
+        raise
+    return out if layout.shape == layout.picked else functions["reshape"](out, layout.shape)
+
+
+def _put(values: Tensor, layout: _Layout, indices: list[Tensor], shape: Shape) -> Tensor:
+    """Zeros of `shape`, plus the values where an index with arrays points."""
+    values = functions["reshape"](values, layout.picked)
+    out = record(scatter_add_op, (values, *indices), {"shape": layout.full, "axes": layout.axes})
+    if layout.before is not None:
+        out = record(scatter_op, (out,), {"shape": shape, "index": layout.before})
+    return out
+
+
+def _check(shape: Shape, layout: _Layout, indices: list[Tensor]) -> None:
+    """Raises IndexingError where an index array points outside of its axis."""
+    for index, axis in zip(indices, layout.indexed, strict=True):
+        if axis is not None and index.value is not None and index.size:
+            check_range(int(np.min(index.value)), int(np.max(index.value)), axis, shape)
 
 
 def _places(a: Tensor, index: Any) -> tuple[Shape, Callable[[Tensor], Tensor] | None, Callable[[Tensor], Tensor]]:
@@ -318,11 +347,12 @@ def _places(a: Tensor, index: Any) -> tuple[Shape, Callable[[Tensor], Tensor] | 
             shape = getitem_shape(a.equation.type, basic)
             params = {"shape": a.shape, "index": basic or (Ellipsis,)}
             return shape, None, lambda values: record(scatter_op, (values,), params)
-        plan = _Plan(a, parts)
-        plan.check(a.shape)
+        kinds, indices = _read(parts)
+        layout = _layout(a.equation.type, kinds)
+        _check(a.shape, layout, indices)
     except IndexingError as error:
         raise _located(error, a) from None
-    return plan.shape, plan.pick, lambda values: plan.put(values, a.shape)
+    return layout.shape, lambda x: _pick(x, layout, indices), lambda values: _put(values, layout, indices, a.shape)
 
 
 def _fit(values: Any, shape: Shape, like: Tensor) -> Tensor:
