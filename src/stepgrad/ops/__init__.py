@@ -19,6 +19,7 @@ from stepgrad.ops import (
     indexing,
     joining,
     linalg,
+    losses,
     matrices,
     norms,
     powers,
