@@ -8,7 +8,7 @@ Example:
             [6.]], dtype=float32, name='dW')
 """
 
-from stepgrad import errors, losses, nn, ops
+from stepgrad import errors, losses, nn, ops, optim
 from stepgrad.ops import random
 from stepgrad.ops import linalg
 from stepgrad.ops.activations import *
