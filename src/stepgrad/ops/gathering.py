@@ -169,17 +169,17 @@ def _gather_numpy(a: Array, *indices: Any, axes: Shape) -> Array:
 
 def scatter_add(values: Array, *indices: Any, shape: Shape, axes: Shape) -> Array:
     """Zeros of `shape`, plus the values where the index arrays for `axes` point; in the same place they add up."""
-    indices = np.broadcast_arrays(*indices)
-    ndim = indices[0].ndim
-    if axes == tuple(range(axes[0], axes[0] + len(axes))):  # NumPy leaves the indexed axes in place; bring them first
+    ndim = max(np.ndim(i) for i in indices)
+    if axes[0] and axes == tuple(range(axes[0], axes[0] + len(axes))):  # NumPy left them in place; bring them first
         values = np.moveaxis(values, range(axes[0], axes[0] + ndim), range(ndim))
     order = [*axes, *(i for i in range(len(shape)) if i not in axes)]
     picked, rest = [shape[i] for i in order[: len(axes)]], [shape[i] for i in order[len(axes) :]]
-    rows = np.arange(math.prod(picked)).reshape(picked)[tuple(indices)]
-    places = rows.reshape(-1, 1) * math.prod(rest) + np.arange(math.prod(rest))
+    places = np.arange(math.prod(picked)).reshape(picked)[indices]
+    if rest:
+        places = places.reshape(-1, 1) * math.prod(rest) + np.arange(math.prod(rest))
     out = np.zeros(math.prod(shape), values.dtype)
     np.add.at(out, places.ravel(), values.ravel())  # with one axis, add.at is as fast as a loop in C
-    return out.reshape(picked + rest).transpose(np.argsort(order))
+    return out.reshape(picked + rest).transpose([order.index(i) for i in range(len(shape))])
 
 
 def gather_shape(a: TensorType, *indices: TensorType, axes: Shape) -> Shape:
