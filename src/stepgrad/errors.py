@@ -56,6 +56,10 @@ class DataError(StepgradError, ValueError):
     """Data that can't be used: a broken row, a missing column, NaN where numbers are needed."""
 
 
+class TrainingError(StepgradError, ArithmeticError):
+    """Training that went wrong: a loss that became NaN or infinite."""
+
+
 class FileError(StepgradError, OSError):
     """A file that can't be read or written as asked."""
 
