@@ -178,6 +178,7 @@ def test_masks_of_the_whole_and_of_some_axes() -> None:
     check_everything(x, np.s_[1, x[0] > 1])
     check_everything(x, np.s_[..., np.array([True, False])])
     check_everything(x, np.zeros_like(x, np.bool_))
+    check_everything(x, np.s_[:, np.zeros(0, np.bool_)])
 
 
 # --- tensors as indices

@@ -207,7 +207,7 @@ class _Arrays(NamedTuple):
     number: int
     shape: Shape
     axes: int
-    mask: Shape | None = None
+    mask: Shape = ()
 
 
 def _read(parts: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Tensor]]:
@@ -275,7 +275,8 @@ def _layout(a: TensorType, kinds: tuple[Any, ...]) -> _Layout:
             before += [None] if gap is not None else [EVERYTHING] * (ndim - used)
             axis += ndim - used
         elif isinstance(kind, _Arrays):
-            if kind.mask is not None and kind.mask != a.shape[axis : axis + kind.axes]:
+            masked = zip(kind.mask, a.shape[axis:], strict=False)
+            if any(n not in (0, m) for n, m in masked):  # NumPy lets masks of length 0 pass
                 raise _wrong_mask(kind.mask, a.shape, axis)
             for offset in range(kind.number):
                 axes.append(len(before))
@@ -316,26 +317,32 @@ def _pick(a: Tensor, layout: _Layout, indices: list[Tensor]) -> Tensor:
     full = a if layout.before is None else record(getitem_op, (a,), {"index": layout.before})
     try:
         out = record(gather_op, (full, *indices), {"axes": layout.axes})
-    except IndexError:  # NumPy's own
-        _check(a.shape, layout, indices)
-        raise
+    except IndexError as error:
+        raise _out_of_range(error, a, layout, indices) from None
     return out if layout.shape == layout.picked else functions["reshape"](out, layout.shape)
 
 
-def _put(values: Tensor, layout: _Layout, indices: list[Tensor], shape: Shape) -> Tensor:
-    """Zeros of `shape`, plus the values where an index with arrays points."""
+def _put(values: Tensor, a: Tensor, layout: _Layout, indices: list[Tensor]) -> Tensor:
+    """Zeros of the shape of `a`, plus the values where an index with arrays points."""
     values = functions["reshape"](values, layout.picked)
-    out = record(scatter_add_op, (values, *indices), {"shape": layout.full, "axes": layout.axes})
+    try:
+        out = record(scatter_add_op, (values, *indices), {"shape": layout.full, "axes": layout.axes})
+    except IndexError as error:
+        raise _out_of_range(error, a, layout, indices) from None
     if layout.before is not None:
-        out = record(scatter_op, (out,), {"shape": shape, "index": layout.before})
+        out = record(scatter_op, (out,), {"shape": a.shape, "index": layout.before})
     return out
 
 
-def _check(shape: Shape, layout: _Layout, indices: list[Tensor]) -> None:
-    """Raises IndexingError where an index array points outside of its axis."""
+def _out_of_range(error: IndexError, a: Tensor, layout: _Layout, indices: list[Tensor]) -> IndexError:
+    """The error that says which index is out of range, where NumPy found one."""
     for index, axis in zip(indices, layout.indexed, strict=True):
         if axis is not None and index.value is not None and index.size:
-            check_range(int(np.min(index.value)), int(np.max(index.value)), axis, shape)
+            try:
+                check_range(int(np.min(index.value)), int(np.max(index.value)), axis, a.shape)
+            except IndexingError as found:
+                return _located(found, a)
+    return error
 
 
 def _places(a: Tensor, index: Any) -> tuple[Shape, Callable[[Tensor], Tensor] | None, Callable[[Tensor], Tensor]]:
@@ -349,10 +356,9 @@ def _places(a: Tensor, index: Any) -> tuple[Shape, Callable[[Tensor], Tensor] | 
             return shape, None, lambda values: record(scatter_op, (values,), params)
         kinds, indices = _read(parts)
         layout = _layout(a.equation.type, kinds)
-        _check(a.shape, layout, indices)
     except IndexingError as error:
         raise _located(error, a) from None
-    return layout.shape, lambda x: _pick(x, layout, indices), lambda values: _put(values, layout, indices, a.shape)
+    return layout.shape, lambda x: _pick(x, layout, indices), lambda values: _put(values, a, layout, indices)
 
 
 def _fit(values: Any, shape: Shape, like: Tensor) -> Tensor:
