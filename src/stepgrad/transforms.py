@@ -14,7 +14,7 @@ from stepgrad.ops.arithmetic import same
 from stepgrad.ops.registry import register
 from stepgrad.tape.backward import check_scalar, reachable, walk
 from stepgrad.tape.cells import Cell
-from stepgrad.tape.equation import CELL, CONSTANT, Equation, next_serial
+from stepgrad.tape.equation import CELL, CONSTANT, Equation, Role, next_serial
 from stepgrad.tape.op import Op, same_shape, type_of
 from stepgrad.tape.recording import RECORDING, as_tensor, constant, recording, tensor
 from stepgrad.tape.samples import normal
@@ -114,7 +114,7 @@ def _zeros(equation: Equation) -> Tensor:
 
 @functools.cache
 def _one(dtype: np.dtype[Any]) -> Tensor:
-    equation = Equation(CONSTANT, (), {}, type_of((), dtype), False)
+    equation = Equation(CONSTANT, (), {}, type_of((), dtype), False, Role.BACKWARD)
     equation.value = np.ones((), dtype)
     equation.value.setflags(write=False)
     return Tensor(equation.value, equation)

@@ -23,7 +23,7 @@ def flatten(tree: Any) -> tuple[list[Any], list[str], Rebuild]:
     paths: list[str] = []
 
     def take(node: Any, path: str) -> Rebuild:
-        if hasattr(node, "parameters") and callable(node.parameters):
+        if callable(getattr(type(node), "parameters", None)):
             node = node.parameters()
         if isinstance(node, dict):
             parts = {key: take(value, f"{path}[{key!r}]") for key, value in node.items()}

@@ -16,7 +16,7 @@ from stepgrad.tape.recording import record
 from stepgrad.tape.samples import normal
 from stepgrad.tensor import Array, Tensor, numpy_functions
 
-__all__ = ["diag", "diagonal", "trace", "tril", "triu"]
+__all__ = ["diag", "diagonal", "tril", "triu"]
 
 
 def _diagonal_shape(a: TensorType, offset: int, axis1: int, axis2: int) -> Shape:
@@ -149,7 +149,7 @@ def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = 
     """The sum of a diagonal; arguments as for `diagonal`.
 
     Example:
-        >>> sg.trace(sg.tensor([[1.0, 2.0], [3.0, 4.0]]))
+        >>> np.trace(sg.tensor([[1.0, 2.0], [3.0, 4.0]]))
         tensor(5., dtype=float64)
     """
     tensor = array_of(a) if dtype is None else to_dtype(array_of(a), dtype)

@@ -53,16 +53,16 @@ def walk(
 
     wanted = set(wrt)
     downstream = dict(seeds)
+    given = {seed.equation for seed in seeds.values()}
     gradients: dict[Equation, Tensor] = {}
     replay: _Replay | None = None
     masks: dict[Equation, Tensor] = {}
     with recording(role=Role.BACKWARD, masks=masks) as state:
-        add, mask = functions["add"], functions["mask"]
         for equation in reversed(forward):
             g = downstream.pop(equation, None)
             if g is None:  # nothing later depends on it
                 continue
-            if equation.name and g.equation.name is None and g.equation.op not in leaves:
+            if equation.name and g.equation.name is None and g.equation not in given:
                 g.equation.name = "d" + equation.name
             if equation in wanted or state.equations is not None:
                 gradients[equation] = g
@@ -85,13 +85,47 @@ def walk(
                     continue
                 state.operand = operand
                 upstream = rule(g, output, *inputs, **equation.params)
-                if masks and upstream is not g and equation.op.elementwise and g.equation in masks:
-                    upstream = mask(upstream, masks[g.equation])  # 0 * inf must stay 0: see ops.choosing.mask
+                if upstream is not g and g.equation in masks:
+                    upstream = _masked_further(g, upstream, equation, operand, masks)
                 if source in downstream:
                     state.operand = None
-                    upstream = add(downstream[source], upstream)
+                    upstream = _added(downstream[source], upstream, masks)
                 downstream[source] = upstream
     return gradients
+
+
+# A masked gradient (see ops.choosing) is zero outside of a condition, and has to stay so further up,
+# also where a local derivative is infinite.
+
+
+def _masked_further(
+    g: Tensor, upstream: Tensor, equation: Equation, operand: int, masks: dict[Equation, Tensor]
+) -> Tensor:
+    condition = masks[g.equation]
+    if equation.op.elementwise:
+        return functions["mask"](upstream, condition)
+    if equation.inputs[operand].inputs and not _reads(equation)[operand]:
+        # The rule reads no values: it only moves and adds up gradients. So it moves the mask too.
+        rule = equation.op.rule(operand)
+        assert rule is not None
+        stand_ins = [Tensor(None, e) for e in (equation, *equation.inputs)]
+        moved = rule(functions["astype"](condition, g.dtype), *stand_ins, **equation.params)
+        masks[upstream.equation] = functions["not_equal"](moved, 0)
+    return upstream
+
+
+def _added(first: Tensor, second: Tensor, masks: dict[Equation, Tensor]) -> Tensor:
+    total: Tensor = functions["add"](first, second)
+    if first.equation in masks and second.equation in masks:
+        one, other = masks[first.equation], masks[second.equation]
+        masks[total.equation] = one if one is other else functions["logical_or"](one, other)
+    return total
+
+
+def _reads(equation: Equation) -> tuple[tuple[int, ...], ...]:
+    types = tuple(e.type for e in equation.inputs)
+    signature = equation.op.signature(types, equation.params)
+    return signature.reads or reads_of(equation.op, types, equation.params, signature)
 
 
 class _Replay:
@@ -107,10 +141,12 @@ class _Replay:
 
     def operands(self, equation: Equation, active: set[Equation]) -> tuple[Tensor, list[Tensor]]:
         """Output and inputs of an equation, those with values that its local rules will read."""
-        types = tuple(e.type for e in equation.inputs)
-        signature = equation.op.signature(types, equation.params)
-        reads = signature.reads or reads_of(equation.op, types, equation.params, signature)
-        read = {j for i in signature.flows if equation.inputs[i] in active for j in reads[i]}
+        read = {
+            j
+            for source, reads in zip(equation.inputs, _reads(equation), strict=True)
+            if source in active
+            for j in reads
+        }
         inputs = [self.copy(e) if i in read else Tensor(e.value, e) for i, e in enumerate(equation.inputs)]
         return self.copy(equation) if OUTPUT in read else Tensor(equation.value, equation), inputs
 

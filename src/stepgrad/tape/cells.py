@@ -20,32 +20,47 @@ class Cell(ArrayLike):
     dtype, and is on the tape as an update equation.
     """
 
-    __slots__ = ("__weakref__", "_held", "_name")
+    __slots__ = ("__weakref__", "_array", "_leaf", "_name")
     kind = "cell"
+    is_trained = False
 
     def __init__(self, value: Any, dtype: Any = None, *, name: str | None = None) -> None:
         array = read_only_copy(
             value.numpy() if isinstance(value, ArrayLike) else value, dtype or self._default_dtype(value)
         )
         self._name = name
+        self._check(array.dtype)
         self._hold(array)
 
     @staticmethod
     def _default_dtype(value: Any) -> Any:
         return None
 
-    def _hold(self, array: Array) -> None:
-        equation = Equation(CELL, (), {"cell": self}, type_of(array.shape, array.dtype), self._is_active(array.dtype))
-        equation.name = self._name
-        equation.value = array
-        self._held = Tensor(array, equation)
+    def _check(self, dtype: np.dtype[Any]) -> None:
+        """Raises DtypeError for a dtype that this kind of cell does not hold."""
 
-    def _is_active(self, dtype: np.dtype[Any]) -> bool:
-        raise NotImplementedError
+    def _hold(self, array: Array) -> None:
+        """Puts an array that nobody will write to into the cell, unchecked."""
+        self._array = array
+        self._leaf: Tensor | None = None
 
     @property
     def _tensor(self) -> Tensor:
-        return self._held
+        if self._leaf is None:  # made when first read: an optimizer's moments may never be
+            array = self._array
+            equation = Equation(CELL, (), {"cell": self}, type_of(array.shape, array.dtype), self.is_trained)
+            equation.name = self._name
+            equation.value = array
+            self._leaf = Tensor(array, equation)
+        return self._leaf
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._array.dtype
 
     @property
     def name(self) -> str | None:
@@ -54,7 +69,8 @@ class Cell(ArrayLike):
     @name.setter
     def name(self, name: str | None) -> None:
         self._name = name
-        self._held.equation.name = name
+        if self._leaf is not None:
+            self._leaf.equation.name = name
 
     def assign(self, new: Any) -> None:
         """Puts another value into the cell.
@@ -81,7 +97,7 @@ class Cell(ArrayLike):
             )
         if RECORDING.get().equations is not None:
             with recording(role=Role.UPDATE, of=None):
-                tensor = record(ASSIGN, (self._held, tensor), {})
+                tensor = record(ASSIGN, (self._tensor, tensor), {})
         if tensor.value is None:
             raise UnsupportedError(
                 f"{self.kind} {self._name or ''} was assigned a tensor without a value",
@@ -91,7 +107,7 @@ class Cell(ArrayLike):
         self._hold(np.asarray(tensor.value, self.dtype))
 
     def __repr__(self) -> str:
-        return describe_value(self.kind, self._held)
+        return describe_value(self.kind, self._tensor)
 
     def __deepcopy__(self, memo: Any) -> Cell:
         return type(self)(self.numpy(), name=self._name)
@@ -116,19 +132,19 @@ class Parameter(Cell):
 
     __slots__ = ()
     kind = "parameter"
+    is_trained = True
 
     @staticmethod
     def _default_dtype(value: Any) -> Any:
         return None if isinstance(value, (np.ndarray, np.generic, ArrayLike)) else np.float32
 
-    def _is_active(self, dtype: np.dtype[Any]) -> bool:
+    def _check(self, dtype: np.dtype[Any]) -> None:
         if dtype.kind not in "fc":
             raise DtypeError(
                 f"a parameter {self._name or ''} was made from {dtype} numbers",
                 "parameters are changed in small steps, so they have to be floating-point",
                 "use sg.State for counts and keys, or convert: value.astype(np.float32)",
             )
-        return True
 
 
 class State(Cell):
@@ -143,9 +159,6 @@ class State(Cell):
 
     __slots__ = ()
     kind = "state"
-
-    def _is_active(self, dtype: np.dtype[Any]) -> bool:
-        return False
 
 
 def _rebuild(kind: type[Cell], value: Array, name: str | None) -> Cell:

@@ -165,7 +165,8 @@ class Op:
             return self._infer(types, params)
 
     def _infer(self, types: tuple[TensorType, ...], params: Mapping[str, Any]) -> Signature:
-        type = type_of(tuple(self.shape(*types, **params)), self.dtype(*types, **params))
+        weak = bool(types) and all(t.weak for t in types)
+        type = type_of(tuple(self.shape(*types, **params)), self.dtype(*types, **params), weak)
         flows = range(len(types)) if type.is_float else ()
         return Signature(
             type, tuple(i for i in flows if self.rule(i) is not None and types[i].is_float and not types[i].weak)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stepgrad.errors import AbstractValueError, DtypeError, StepgradError, UnsupportedError
+from stepgrad.errors import AbstractValueError, ArgumentError, DtypeError, StepgradError, UnsupportedError
 from stepgrad.tape.cache import reads_of
 from stepgrad.tape.equation import CONSTANT, INPUT, LITERAL, Cut, Equation, Role, Where, place, source_line
 from stepgrad.tape.op import OUTPUT, Op, TensorType, type_of
@@ -128,7 +128,10 @@ def record(op: Op, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Tensor
             value = None
             break
     else:
-        value = op.numpy(*values, **params)
+        try:
+            value = op.numpy(*values, **params)
+        except (ArithmeticError, ValueError, TypeError, IndexError) as error:
+            raise error if isinstance(error, StepgradError) else _refused(error, op, inputs) from error
         if type(value) is not ndarray:
             value = np.asarray(value, signature.type.dtype)
 
@@ -139,6 +142,8 @@ def record(op: Op, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Tensor
                 active = True
                 break
     equations = state.equations
+    if signature.type.weak:  # numbers computed from Python numbers alone
+        return literal(np.asarray(value).item())
     if equations is None and not active:
         return Tensor(value, _constant_of(op, sources, signature.type, state))
 
@@ -281,7 +286,11 @@ def read_only_copy(x: Any, dtype: Any = None) -> Array:
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _ENGINE = tuple(
-    _ROOT + p for p in ("tape" + os.sep, "ops" + os.sep, "tensor.py", "transforms.py", "rules.py", "missing.py")
+    _ROOT + part
+    for part in (
+        *(folder + os.sep for folder in ("tape", "ops", "optim")),
+        *(module + ".py" for module in ("tensor", "transforms", "rules", "missing", "losses")),
+    )
 )
 _is_engine: dict[str, bool] = {}
 
@@ -334,6 +343,15 @@ def _located(error: StepgradError, op: Op, inputs: tuple[Tensor, ...]) -> Stepgr
     operands = ", ".join(repr(t.value) if t.equation.op is LITERAL else describe(t) for t in inputs)
     what = f"{op.name}({operands}): {error.what}\n  at {place_text(user_where(3))}"
     return type(error)(what, error.why, error.instead)
+
+
+def _refused(error: Exception, op: Op, inputs: tuple[Tensor, ...]) -> StepgradError:
+    found = ArgumentError(
+        f"NumPy refused it: {error}",
+        "shapes and dtypes fit, so it is a value that has no meaning here",
+        "look at the values of the operands",
+    )
+    return _located(found, op, inputs)
 
 
 def _check_abstract(state: Recording, inputs: tuple[Tensor, ...]) -> None:
