@@ -261,6 +261,18 @@ def test_a_loss_that_becomes_nan_or_infinite_stops_and_is_explained() -> None:
     assert all(math.isfinite(value) for value in np.ravel(model.state_dict()["weight"]))
 
 
+def test_divergence_later_gives_the_best_weights_back() -> None:
+    model, after = linear(), []
+
+    def loss(outputs: Any, y: Any) -> Any:
+        return sg.losses.mse(outputs, y) * (np.float32(np.nan) if len(after) == 5 else np.float32(1))
+
+    with pytest.raises(TrainingError, match="the loss became nan in epoch 3, step 2 of 2"):
+        run(model, line(16), loss, epochs=9, batch_size=8, callbacks=[lambda step: after.append(weights(model))])
+    assert weights(model) == after[3]
+    assert not model.training
+
+
 def test_divergence_in_the_first_epoch_gives_the_first_weights_back() -> None:
     model = linear()
     before = weights(model)

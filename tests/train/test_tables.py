@@ -43,7 +43,7 @@ def test_quotes_newlines_blanks_and_byte_order_mark(tmp_path: Path) -> None:
 
 def test_commas_in_numbers_between_semicolons(tmp_path: Path) -> None:
     assert read(tmp_path, "a;b\n1,5;2\n-0,25;3\n").numbers("a") == [1.5, -0.25]
-    assert read(tmp_path, 'a,b\n"1,5",2\n').number("1,5") is None
+    assert read(tmp_path, 'a,b\n"1,5",2\n').parsed("a") == [None]
 
 
 def test_missing_values(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def choose_target(table: Table, name: str, task: str, training: Sequence[int]) -
                 "a row without the value to be learned teaches nothing",
                 "fill the value in, or remove the row (stepgrad predict fills such rows in later)",
             )
-    kind, why = _kind_of_target(table, values) if task == "auto" else (task, "as --task says")
+    kind, why = _kind_of_target(table, name) if task == "auto" else (task, "as --task says")
     if kind == "regression":
         y = np.array(table.numbers(name))
         _check_not_constant(table, name, len(set(y.tolist())), values[0])
@@ -189,12 +189,12 @@ def choose_target(table: Table, name: str, task: str, training: Sequence[int]) -
     return Classes(name, tuple(classes)), why
 
 
-def _kind_of_target(table: Table, values: Sequence[str]) -> tuple[str, str]:
+def _kind_of_target(table: Table, name: str) -> tuple[str, str]:
     """The task, and why; where it could be otherwise, how to say so."""
-    numbers = [table.number(text) for text in values]
+    numbers = table.parsed(name)
     known = {x for x in numbers if x is not None}
     if None in numbers:
-        if len(known) > len(values) / 2:  # mostly numbers: numbers() will name the one that isn't
+        if len(known) > len(numbers) / 2:  # mostly numbers: numbers() will name the one that isn't
             return "regression", "since it holds numbers"
         return "classification", "since it holds text"
     if all(x.is_integer() for x in known) and len(known) <= MOST_CLASSES:
@@ -257,14 +257,15 @@ def choose_columns(
 
 def _choose_column(table: Table, name: str, training: Sequence[int], as_text: bool) -> tuple[Column | None, str]:
     values = table.column(name)
-    present = [text for text in values if not is_missing(text)]
+    numbers = table.parsed(name)
+    present = [text for text, number in zip(values, numbers, strict=True) if number is None or number == number]
     if not present:
         return None, f"{name}: no row has a value, left out"
-    numeric = sum(table.number(text) is not None for text in present)
+    numeric = len(present) - numbers.count(None)
     if not as_text and numeric == len(present):
         return _numeric(table, name, training)
     if not as_text and numeric >= 0.9 * len(present):
-        row = next(i for i, t in enumerate(values) if not is_missing(t) and table.number(t) is None)
+        row = numbers.index(None)
         raise DataError(
             f"{table.place(row)} of {table.path} has {values[row]!r} in column {name!r}",
             f"{numeric} of its {len(present)} values are numbers, and this one is not",
@@ -301,12 +302,10 @@ def _categories(table: Table, name: str) -> list[str]:
 
 def _labels(table: Table, name: str) -> list[str]:
     """Class names; a whole number has one name however it is written: 1, 1.0, 01."""
-    return [_label(table, text) for text in table.column(name)]
-
-
-def _label(table: Table, text: str) -> str:
-    number = table.number(text)
-    return str(int(number)) if number is not None and abs(number) < 1e15 and number.is_integer() else text
+    return [
+        str(int(number)) if number is not None and abs(number) < 1e15 and number.is_integer() else text
+        for text, number in zip(table.column(name), table.parsed(name), strict=True)
+    ]
 
 
 def _number_first(text: str) -> tuple[float, str]:

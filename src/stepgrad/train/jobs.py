@@ -45,6 +45,8 @@ CHECKED_ROWS = 8
 NORM_ROWS = 4096
 """At most so many training rows enter the gradient norms."""
 
+MOST_WEIGHTS = 100_000_000
+
 WORTH_THREADS = 20_000_000
 """Multiplications in one matrix product from which on several threads are faster."""
 
@@ -169,6 +171,7 @@ def train_table(
 def _train(report: Report, settings: Settings, outputs: int, loss: Any, training: Pair, validation: Pair | None) -> Run:
     """Builds the network, checks its gradients, and trains it."""
     sizes = (training.X.shape[1], *settings.hidden, outputs)
+    _check_size(sizes)
     model = network.build(sizes, settings.seed)
     parameters = model.parameters()
     report.line("network", network_text(sizes, sum(p.size for p in parameters.values())))
@@ -190,13 +193,20 @@ def _train(report: Report, settings: Settings, outputs: int, loss: Any, training
         )
     report.gap()
     if history.interrupted:
-        kept = (
-            f"the weights of epoch {history.best_epoch} are kept"
-            if history.best
-            else "its weights are kept as they are"
-        )
+        kept = f"the weights of epoch {history.best_epoch} are kept" if history.best else "no epoch was completed"
         report.line("stopped", f"interrupted after {count(len(history), 'epoch')}; {kept}")
     return Run(model, sizes, history, norms_rows(model, start, _norms(model, loss, training)))
+
+
+def _check_size(sizes: Sequence[int]) -> None:
+    """Raises ArgumentError for a network that would fill the memory."""
+    weights = sum(a * b for a, b in itertools.pairwise(sizes))
+    if weights > MOST_WEIGHTS:
+        raise ArgumentError(
+            f"a network {' → '.join(map(str, sizes))} was asked for",
+            f"it has {weights:,} weights; with gradients and moments they take {weights * 16 / 1e9:,.0f} GB",
+            "choose fewer or smaller layers with --hidden, or leave columns with many categories out with --ignore",
+        )
 
 
 def _threads(sizes: Sequence[int], batch_size: int) -> AbstractContextManager[Any]:

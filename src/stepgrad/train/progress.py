@@ -60,15 +60,15 @@ class Bar(Display):
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
         self.epochs, self.steps, self.words = epochs, steps, ""
-        self.progress = Progress(
+        wide = console.width >= 100
+        columns = [
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=20 if wide else 10),
             TaskProgressColumn(),
-            TimeRemainingColumn(compact=True),
+            *([TimeRemainingColumn(compact=True)] if wide else []),
             TextColumn("{task.fields[words]}"),
-            console=console,
-            auto_refresh=False,
-        )
+        ]
+        self.progress = Progress(*columns, console=console, auto_refresh=False)
         self.task = self.progress.add_task(f"epoch 1/{epochs}", total=epochs * steps, words="")
         self.drawn = 0.0
 
@@ -102,12 +102,16 @@ def in_words(epoch: Epoch) -> str:
 
 
 def in_few_words(epoch: Epoch) -> str:
-    """`loss 0.0312  accuracy 99.1 %  (validation 0.0811, 97.2 %)`"""
-    training = [f"loss {shown('loss', epoch.loss)}", *(f"{n} {shown(n, v)}" for n, v in epoch.metrics.items())]
+    """`loss 0.0312  99.1 %  (validation 0.0811, 97.2 %)`"""
+    training = f"loss {shown('loss', epoch.loss)}" + "".join(f"  {_short(n, v)}" for n, v in epoch.metrics.items())
     if epoch.validation_loss is None:
-        return "  ".join(training)
-    held_back = [shown("loss", epoch.validation_loss), *(shown(n, v) for n, v in epoch.validation_metrics.items())]
-    return "  ".join([*training, f"(validation {', '.join(held_back)})"])
+        return training
+    held_back = [shown("loss", epoch.validation_loss), *(_short(n, v) for n, v in epoch.validation_metrics.items())]
+    return f"{training}  (validation {', '.join(held_back)})"
+
+
+def _short(name: str, value: float) -> str:
+    return shown(name, value) if name == "accuracy" else f"{name} {shown(name, value)}"
 
 
 def shown(name: str, value: float) -> str:

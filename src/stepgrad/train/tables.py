@@ -8,8 +8,9 @@ import io
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from stepgrad.errors import DataError, FileError
 from stepgrad.train import files
@@ -40,6 +41,7 @@ class Table:
     lines: tuple[int, ...]
     decimal_comma: bool = False
     notices: tuple[str, ...] = ()
+    _parsed: dict[str, list[float | None]] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -71,34 +73,36 @@ class Table:
         Raises:
             DataError: a field is not a number, infinite, or too large for float32.
         """
-        result = []
-        for row, text in enumerate(self.column(name)):
-            value = math.nan if is_missing(text) else self.number(text)
+        values = self.parsed(name)
+        for row, value in enumerate(values):
             if value is None:
                 raise DataError(
-                    f"{self.place(row)} of {self.path} has {text!r} in column {name!r}",
+                    f"{self.place(row)} of {self.path} has {self.columns[name][row]!r} in column {name!r}",
                     "the column holds numbers, and this is not one",
                     "correct the field, or leave it empty: a missing number is filled with the column's median",
                 )
             if abs(value) > LARGEST:
                 raise DataError(
-                    f"{self.place(row)} of {self.path} has {text!r} in column {name!r}",
+                    f"{self.place(row)} of {self.path} has {self.columns[name][row]!r} in column {name!r}",
                     "a network computes in float32, where such numbers overflow; often they stand for a missing value",
                     "leave the field empty if the value is not known, or use a unit in which it is smaller",
                 )
-            result.append(value)
-        return result
+        return cast("list[float]", values)
 
-    def number(self, text: str) -> float | None:
-        """A field as a number, or None if it is not one."""
-        if "_" in text:  # Python reads 1_000 as a number; nobody writes that into a table
-            return None
+    def parsed(self, name: str) -> list[float | None]:
+        """A column's fields as numbers: NaN where the value is missing, None where it is text."""
+        if name not in self._parsed:
+            self._parsed[name] = [self._parse(text) for text in self.column(name)]
+        return self._parsed[name]
+
+    def _parse(self, text: str) -> float | None:
         if self.decimal_comma and text.count(",") == 1 and "." not in text:
             text = text.replace(",", ".")
         try:
-            return float(text)
+            value = float(text)
         except ValueError:
-            return None
+            return math.nan if is_missing(text) else None
+        return None if "_" in text else value  # Python reads 1_000 as a number; nobody writes that into a table
 
 
 def is_missing(text: str) -> bool:
