@@ -9,6 +9,7 @@ Example:
 """
 
 from stepgrad import errors, losses, nn, ops, optim
+from stepgrad.check import check_gradients
 from stepgrad.ops import random
 from stepgrad.ops import linalg
 from stepgrad.ops.activations import *

@@ -1,0 +1,1 @@
+"""Executors: what runs a tape. All have one contract, `run(program, inputs)`; `numpy` is the reference."""
