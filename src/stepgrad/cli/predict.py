@@ -17,7 +17,8 @@ def predict(
 ) -> None:
     """Predicts for each row of a CSV file with a saved model.
 
-    In a terminal the first predictions are shown; into a pipe all are printed as CSV. Columns may
-    stand in any order. If the target's column is there, the predictions are compared with it.
+    In a terminal the first predictions are shown; into a pipe all are printed
+    as CSV. Columns may stand in any order. If the target's column is there,
+    the predictions are compared with it.
     """
     predicting.run(model, data, out, report.console(), report.console(stderr=True))

@@ -28,10 +28,11 @@ def train(
 ) -> None:
     """Trains a network on the embedded digits, or on a CSV file.
 
-    A CSV file may be separated by commas, semicolons, tabs or bars. Columns of numbers are
-    standardised; columns of text become one input per category. An empty field, NA, NaN, null,
-    none or ? is a missing value: a number is filled with the median, a text is a category of
-    its own.
+    A CSV file may be separated by commas, semicolons, tabs or bars.
+
+    Columns of numbers are standardised; columns of text become one input per
+    category. An empty field, NA, NaN, null, none or ? is a missing value: a
+    number is filled with the median, a text is a category of its own.
     """
     parse_task(task)
     settings = Settings(parse_hidden(hidden), epochs, batch_size, optimizer, learning_rate, seed, validation, out)
