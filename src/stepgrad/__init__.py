@@ -42,4 +42,5 @@ from stepgrad.tape.cells import Parameter, State
 from stepgrad.tape.recording import no_grad, tensor
 from stepgrad.tape.tape import Tape
 from stepgrad.tensor import Tensor
+from stepgrad.train.fit import StopTraining, fit
 from stepgrad.transforms import backward, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
