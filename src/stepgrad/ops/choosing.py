@@ -93,13 +93,36 @@ def _halved_at_ties(g: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return where(a == b, g / 2, g)
 
 
-maximum = binary(
+_maximum = binary(
     np.maximum,
     "np.maximum({0}, {1})",
     lambda g, out, a, b: mask(_halved_at_ties(g, a, b), a >= b),
     lambda g, out, a, b: mask(_halved_at_ties(g, a, b), b >= a),
-    doc="The larger of two. Ties share the gradient equally.",
 )
+
+
+def maximum(x1: Any, x2: Any, **refused: Any) -> Tensor:
+    """The larger of two, element by element. Ties share the gradient equally.
+
+    With the Python number 0 it is `sg.relu`, whose derivative at 0 is 0: nothing shares a tie with
+    a number.
+
+    Args:
+        x1, x2: tensors, arrays or numbers, broadcast together.
+
+    Example:
+        >>> sg.grad(lambda x: sg.sum(np.maximum(x, 0)))(np.array([-1.0, 0.0, 2.0]))
+        array([0., 0., 1.])
+    """
+    for number, other in ((x1, x2), (x2, x1)):
+        if type(number) in (int, float) and number == 0 and not refused:
+            tensor = as_tensor(other)
+            if tensor.equation.type.is_float and not tensor.equation.type.weak:
+                return functions["relu"](tensor)
+    return _maximum(x1, x2, **refused)
+
+
+public(maximum, np.maximum)
 
 minimum = binary(
     np.minimum,

@@ -122,11 +122,11 @@ def power(x1: Any, x2: Any) -> Tensor:
     base, exponent = as_tensor(x1), as_tensor(x2)
     if not base.equation.type.is_float and not exponent.equation.type.is_float:
         _check_integers(base, exponent)
-    if exponent.equation.type.weak and math.isfinite(exponent.value):
+    if exponent.equation.type.weak and exponent.value is not None and math.isfinite(exponent.value):
         if exponent.dtype.kind == "f" and not base.equation.type.is_float:
             base = functions["astype"](base, np.float64)
         return record(_constant_power, (base,), {"exponent": exponent.value})
-    if base.equation.type.weak and math.isfinite(base.value):
+    if base.equation.type.weak and base.value is not None and math.isfinite(base.value):
         if base.dtype.kind == "f" and not exponent.equation.type.is_float:
             exponent = functions["astype"](exponent, np.float64)
         return record(_constant_base, (exponent,), {"base": base.value})

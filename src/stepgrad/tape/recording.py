@@ -142,7 +142,7 @@ def record(op: Op, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Tensor
                 active = True
                 break
     equations = state.equations
-    if signature.type.weak:  # numbers computed from Python numbers alone
+    if signature.type.weak and value is not None:  # numbers computed from Python numbers alone
         return literal(np.asarray(value).item())
     if equations is None and not active:
         return Tensor(value, _constant_of(op, sources, signature.type, state))
