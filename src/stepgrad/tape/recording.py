@@ -130,8 +130,8 @@ def record(op: Op, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Tensor
     else:
         try:
             value = op.numpy(*values, **params)
-        except (ArithmeticError, ValueError, TypeError, IndexError) as error:
-            raise error if isinstance(error, StepgradError) else _refused(error, op, inputs) from error
+        except OverflowError as error:
+            raise _located(_out_of_range(error), op, inputs) from error
         if type(value) is not ndarray:
             value = np.asarray(value, signature.type.dtype)
 
@@ -345,13 +345,12 @@ def _located(error: StepgradError, op: Op, inputs: tuple[Tensor, ...]) -> Stepgr
     return type(error)(what, error.why, error.instead)
 
 
-def _refused(error: Exception, op: Op, inputs: tuple[Tensor, ...]) -> StepgradError:
-    found = ArgumentError(
-        f"NumPy refused it: {error}",
-        "shapes and dtypes fit, so it is a value that has no meaning here",
-        "look at the values of the operands",
+def _out_of_range(error: OverflowError) -> StepgradError:
+    return ArgumentError(
+        f"a Python number does not fit: {error}",
+        "it takes the dtype of the array that it meets, which can't hold it",
+        "convert the array to a wider dtype first: x.astype(np.int64)",
     )
-    return _located(found, op, inputs)
 
 
 def _check_abstract(state: Recording, inputs: tuple[Tensor, ...]) -> None:
