@@ -1,4 +1,4 @@
-"""Equations as NumPy expressions: `Z1 = W1 @ X + b1` out of matmul, expand and add.
+"""Equations as NumPy expressions: `W1 @ X` for a matmul. `formulas` puts them together.
 
 Parentheses are left to Python: texts are joined with all of them, parsed, and written out again
 with those that the grammar needs.
@@ -7,6 +7,7 @@ with those that the grammar needs.
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import inspect
 from collections.abc import Callable
@@ -17,9 +18,6 @@ from scipy import special
 
 from stepgrad.tape.equation import LITERAL, Equation
 
-Naming = Callable[[Equation], str | None]
-"""What an equation is called, or None if it is to be written out in place."""
-
 
 def call_text(equation: Equation, operands: list[str]) -> str:
     """One equation as NumPy, over the given texts for its operands."""
@@ -29,37 +27,10 @@ def call_text(equation: Equation, operands: list[str]) -> str:
     return equation.op.text.format(*operands, **shown)
 
 
-def expression(equation: Equation, naming: Naming) -> str:
-    """The right-hand side for an equation, with the operands that have no name written out."""
-    texts: dict[Equation, str] = {}
-    todo = [equation]
-    while todo:
-        current = todo[-1]
-        waiting = [e for e in current.inputs if naming(e) is None and e.op is not LITERAL and e not in texts]
-        if waiting:
-            todo.extend(waiting)
-            continue
-        todo.pop()
-        if current not in texts:
-            texts[current] = _one(current, naming, texts)
-    return tidy(texts[equation])
-
-
-def _one(equation: Equation, naming: Naming, texts: dict[Equation, str]) -> str:
-    operands = []
-    for source in equation.inputs:
-        if source.op is LITERAL:
-            text = repr(source.params["value"])
-            operands.append({"inf": "np.inf", "-inf": "(-np.inf)", "nan": "np.nan"}.get(text, f"({text})"))
-            continue
-        name = naming(source)
-        if name is not None:
-            operands.append(name)
-        elif source.op.name == "expand" and equation.op.elementwise:  # NumPy expands by itself here
-            operands.append(f"({naming(source.inputs[0]) or texts.get(source.inputs[0]) or texts[source]})")
-        else:
-            operands.append(f"({texts[source]})")
-    return call_text(equation, operands)
+def literal_text(literal: Equation) -> str:
+    """A Python number as an operand."""
+    text = repr(literal.params["value"])
+    return {"inf": "np.inf", "-inf": "(-np.inf)", "nan": "np.nan"}.get(text, f"({text})")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -90,13 +61,15 @@ def helpers(equations: Any) -> list[Callable[..., Any]]:
 
 
 def _names(code: Any) -> list[str]:
+    """The globals that a function reads; attributes such as the `eigh` of np.linalg.eigh are not among them."""
     inner = [c for c in code.co_consts if inspect.iscode(c)]
-    return [*code.co_names, *(name for c in inner for name in _names(c))]
+    own = [i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"]
+    return [*own, *(name for c in inner for name in _names(c))]
 
 
 def evaluate(equation: Equation) -> Any:
     """Runs the text of one equation as Python on the values of its inputs: does it mean what it says?"""
-    names = {e: f"x{i}" for i, e in enumerate(dict.fromkeys(equation.inputs))}
-    scope: dict[str, Any] = {name: e.value for e, name in names.items()}
+    texts = [literal_text(e) if e.op is LITERAL else f"x{i}" for i, e in enumerate(equation.inputs)]
+    scope: dict[str, Any] = {f"x{i}": e.value for i, e in enumerate(equation.inputs)}
     scope |= {f.__name__: f for f in helpers([equation])} | {"np": np, "special": special}
-    return eval(expression(equation, lambda e: names.get(e)), scope)
+    return eval(tidy(call_text(equation, texts)), scope)

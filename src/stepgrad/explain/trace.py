@@ -1,0 +1,318 @@
+"""`sg.trace`: records a call and its backward pass, and explains them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from stepgrad import missing
+from stepgrad.errors import ArgumentError, GradientError
+from stepgrad.explain.arguments import Arguments, open_arguments
+from stepgrad.explain.arrange import Arranged, Recorded, arrange
+from stepgrad.explain.steps import Step
+from stepgrad.explain.watch import Watcher
+from stepgrad.tape.backward import reachable, walk
+from stepgrad.tape.cells import Parameter
+from stepgrad.tape.equation import CELL, INPUT, Equation, Role
+from stepgrad.tape.recording import as_tensor, constant, recording
+from stepgrad.tape.tape import Tape
+from stepgrad.tensor import Array, ArrayLike, Tensor, describe
+from stepgrad.tree import flatten, map_leaves
+
+
+def trace(
+    fn: Callable[..., Any], /, *args: Any, wrt: str | Iterable[str] | None = None, downstream: Any = None, **kwargs: Any
+) -> Trace:
+    """Records a call of a function and its backward pass, to be explained.
+
+    Gradients are taken of what the function returns (of the first tensor, if it returns several)
+    with respect to every floating-point input and every parameter that was used. A function that
+    calls `sg.backward` itself, such as a whole training step, is explained as it is.
+
+    Args:
+        fn: a function of arrays, written with NumPy or stepgrad; or a module.
+        args, kwargs: its arguments. Arrays and tensors, also in lists and dicts, become inputs named
+            by the signature. Python numbers are settings, unless there is nothing else to differentiate.
+        wrt: names of the arguments or parameters to differentiate; by default all.
+        downstream: the gradient that arrives at the value, if the value is more than one number;
+            by default ones.
+
+    Returns:
+        A Trace: print it for the story of the pass; see `.steps`, `.gradients`, `.source()`,
+        `.cache()`, `.cost()`.
+
+    Raises:
+        GradientError: the function returned something that was not computed from tensors.
+        ArgumentError: `wrt` names nothing that was used, or `downstream` has another shape.
+
+    Example:
+        >>> def line(w, x):
+        ...     y = w @ x
+        ...     return y
+        >>> t = sg.trace(line, np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+        >>> t.gradients["w"]
+        array([3., 4.])
+    """
+    arguments = open_arguments(fn, args, kwargs)
+    watcher = Watcher(sys._getframe())
+    equations: list[Equation] = []
+    with recording(
+        equations=equations,
+        observe=watcher,
+        closed=True,
+        differentiable=True,
+        role=Role.FORWARD,
+        of=None,
+        operand=None,
+        scope=(),
+        region=None,
+        masks=None,
+    ):
+        result = fn(*arguments.args, **arguments.kwargs)
+    watcher.finish()
+    outputs = _outputs(result)
+    took = [e for e in equations if e.role is Role.BACKWARD]
+    own = bool(took) and (not outputs or not any(e.role is Role.BACKWARD for e in reachable(outputs[:1])))
+    if own:
+        recorded = _own(arguments, watcher, equations, outputs, wrt, downstream)
+    else:
+        recorded = _walked(fn, arguments, watcher, equations, result, outputs, wrt, downstream)
+    return Trace(fn, result, recorded)
+
+
+def _outputs(result: Any) -> list[Equation]:
+    return list(dict.fromkeys(x._tensor.equation for x in flatten(result)[0] if isinstance(x, ArrayLike)))
+
+
+def _own(
+    arguments: Arguments,
+    watcher: Watcher,
+    equations: list[Equation],
+    outputs: list[Equation],
+    wrt: Any,
+    downstream: Any,
+) -> Recorded:
+    """The function took gradients itself: those are what is explained."""
+    if wrt is not None or downstream is not None:
+        raise ArgumentError(
+            "sg.trace was given wrt or downstream for a function that calls sg.backward itself",
+            "its own backward pass is what is explained",
+            "leave them out, or trace the function that computes the loss",
+        )
+    seeds = {}
+    for gradients in watcher.walks:
+        root = next(iter(gradients))
+        seeds[root] = gradients[root].equation
+    return Recorded(arguments, watcher, equations, [], watcher.walks, seeds, outputs, own=True)
+
+
+def _walked(
+    fn: Callable[..., Any],
+    arguments: Arguments,
+    watcher: Watcher,
+    equations: list[Equation],
+    result: Any,
+    outputs: list[Equation],
+    wrt: Any,
+    downstream: Any,
+) -> Recorded:
+    """The backward walk from what the function returned."""
+    if not outputs:
+        raise missing.not_on_tape(result, fn)
+    seeds = _seeds(result, downstream)
+    leaves = _leaves(arguments, equations)
+    targets = _targets(arguments, leaves, wrt)
+    walked: list[Equation] = []
+    with recording(equations=walked, closed=True, region=None, scope=()), np.errstate(all="ignore"):
+        gradients = walk(seeds, targets)
+    absent = [e for e in targets if e not in gradients]
+    if wrt is not None and absent:
+        missing.check(list(seeds), absent)
+    ordered = dict(sorted(gradients.items(), key=lambda item: -item[0].serial))
+    return Recorded(
+        arguments,
+        watcher,
+        equations,
+        walked,
+        [ordered] if ordered else [],
+        {e: g.equation for e, g in seeds.items()} if ordered else {},
+        outputs,
+        own=False,
+    )
+
+
+def _seeds(result: Any, downstream: Any) -> dict[Equation, Tensor]:
+    """The downstream gradients that the walk begins with."""
+    values = [x._tensor for x in flatten(result)[0] if isinstance(x, ArrayLike)]
+    if downstream is None:
+        values = values[:1]
+        given = [constant(np.ones(v.shape, v.dtype)) for v in values]
+    else:
+        given = [as_tensor(np.asarray(d) if not isinstance(d, ArrayLike) else d) for d in flatten(downstream)[0]]
+        values = values[:1] if len(given) == 1 else values
+    if len(given) != len(values) or any(g.shape != v.shape for g, v in zip(given, values, strict=True)):
+        raise ArgumentError(
+            f"downstream gradients of shapes {[g.shape for g in given]} were given for values of shapes "
+            f"{[v.shape for v in values]}",
+            "a gradient has the shape of what it is the gradient of",
+            "pass one array for each value that the function returns, of its shape",
+        )
+    if not values[0].equation.type.is_float:
+        raise GradientError(
+            f"the gradient of {describe(values[0])} was asked for",
+            f"{values[0].dtype} numbers change in steps, so they have no derivative",
+            "return a floating-point value first",
+        )
+    seeds: dict[Equation, Tensor] = {}
+    for value, seed in zip(values, given, strict=True):
+        if value.equation.type.is_float and value.equation not in seeds:
+            seed = seeds[value.equation] = constant(np.array(seed.numpy(), value.dtype))
+            seed.equation.value = seed.value
+    return seeds
+
+
+def _leaves(arguments: Arguments, equations: list[Equation]) -> list[Equation]:
+    """The inputs, and the tensors and parameters from outside that the function used."""
+    found = dict.fromkeys(arguments.inputs)
+    for equation in equations:
+        found.update(dict.fromkeys(e for e in equation.inputs if e.op in (INPUT, CELL)))
+    return list(found)
+
+
+def _targets(arguments: Arguments, leaves: list[Equation], wrt: Any) -> list[Equation]:
+    floating = [e for e in leaves if e.type.is_float and (e.op is INPUT or isinstance(e.params["cell"], Parameter))]
+    if wrt is None:
+        return floating
+    asked = [wrt] if isinstance(wrt, str) else list(wrt)
+    chosen: list[Equation] = []
+    for name in asked:
+        matching = [e for e in floating if name in _called(arguments, e)]
+        if not matching:
+            raise ArgumentError(
+                f"wrt={name!r} was given to sg.trace",
+                "no floating-point input or parameter that the function used is called that",
+                "name one of: " + ", ".join(dict.fromkeys(_called(arguments, e)[0] for e in floating)),
+            )
+        chosen += matching
+    return list(dict.fromkeys(chosen))
+
+
+def _called(arguments: Arguments, leaf: Equation) -> list[str]:
+    """The names by which a leaf can be asked for."""
+    cell = leaf.params.get("cell")
+    names = [*arguments.inputs.get(leaf, ()), leaf.name, arguments.origins.get(leaf if cell is None else cell)]
+    if cell is not None:
+        names = [*arguments.cells.get(cell, ()), cell.name, *names]
+    return [n for n in names if n] or ["(unnamed)"]
+
+
+class Trace:
+    """One call of a function and its backward pass, explained. Made by `sg.trace`.
+
+    Print it to read the story of the pass.
+
+    Attributes:
+        function: the name of the function.
+        place: where it is defined: file and line, or None.
+        value: what it returned, as arrays.
+        gradients: name of an input or parameter -> its gradient, an array.
+        inputs: every array the pass began with, by name: inputs, parameters, and large constants.
+            `source()`'s forward takes them as its arguments.
+        steps: one for each line of the user's that ran; see `Step`.
+        names: equation -> name, for what is on the tape.
+        arranged: the parts from which all views are made.
+    """
+
+    def __init__(self, fn: Callable[..., Any], result: Any, recorded: Recorded) -> None:
+        self.function = getattr(fn, "__name__", type(fn).__name__)
+        self.place = _place(fn)
+        self.value = map_leaves(lambda x: x.numpy() if isinstance(x, ArrayLike) else x, result)
+        self.recorded = recorded
+        self.arranged: Arranged = arrange(recorded)
+        self.names = self.arranged.names.of
+        self.gradients: dict[str, Array] = {}
+        for name, gradient in self.arranged.wanted_gradients().items():
+            self.gradients[name] = np.asarray(gradient.value)
+
+    @property
+    def steps(self) -> list[Step]:
+        return self.arranged.steps
+
+    @functools.cached_property
+    def inputs(self) -> dict[str, Array]:
+        from stepgrad.explain.arrange import arguments_of
+
+        return {name: np.asarray(leaf.value) for name, leaf in arguments_of(self.arranged).items()}
+
+    @property
+    def tape(self) -> Tape:
+        """The single equations: forward, backward and update."""
+        made = self.arranged
+        leaves = [*made.inputs.values(), *made.parameters.values()]
+        ends = [*made.outputs, *made.wanted_gradients().values()]
+        return Tape([*made.forward, *made.backward, *made.update], leaves, ends)
+
+    def source(self) -> str:
+        """The passes as a NumPy module that runs on its own.
+
+        Returns:
+            Python source with `forward(**inputs) -> (value, cache)` and `backward(cache) -> gradients`,
+            and, if the function trained, `update(...)`. `forward(**trace.inputs)` runs it.
+
+        Example:
+            >>> print(sg.trace(lambda w: np.sum(w * w), np.array([1.0, 2.0])).source().split("def ")[-1])
+            backward(cache, dy=np.float64(1.0)):
+            ...
+        """
+        from stepgrad.explain.source import source
+
+        return source(self)
+
+    def cache(self) -> Any:
+        """The ledger of forward values that the backward pass reads.
+
+        Returns:
+            A Ledger: printable; `.rows`, `.saved_bytes`, `.peak_bytes`.
+        """
+        from stepgrad.explain.ledger import ledger
+
+        return ledger(self.arranged)
+
+    def cost(self) -> Any:
+        """What the passes cost, and what they would cost without reuse.
+
+        Returns:
+            A Cost: printable; see its attributes.
+        """
+        from stepgrad.explain.cost import cost
+
+        return cost(self.arranged)
+
+    def show(self, numbers: bool = False, open: Any = ()) -> None:
+        """Prints the story of the pass.
+
+        Args:
+            numbers: print the values as well.
+            open: numbers of steps to open to their single equations; True opens all.
+        """
+        from stepgrad.explain.story import show
+
+        show(self, numbers=numbers, open=open)
+
+    def __str__(self) -> str:
+        from stepgrad.explain.story import story
+
+        return story(self)
+
+    __repr__ = __str__
+
+
+def _place(fn: Any) -> tuple[str, int] | None:
+    code = getattr(inspect.unwrap(getattr(fn, "forward", fn)), "__code__", None)
+    return None if code is None else (os.path.basename(code.co_filename), code.co_firstlineno)
