@@ -203,6 +203,8 @@ class ArrayLike:
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **settings: Any) -> Any:
         function = numpy_functions.get(ufunc if method == "__call__" else (ufunc, method))
+        if function is not None and not settings:
+            return function(*inputs)
         if function is None:
             call = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
             raise unsupported_function(call, self._tensor)
