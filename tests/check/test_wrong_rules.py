@@ -98,6 +98,32 @@ def test_a_wrong_rule_is_named(plant: Any, op: str, operand: int, change: Any, c
     assert report.max_error > 1e-4
 
 
+def test_results_are_named_by_the_users_variables(plant: Any) -> None:
+    plant("tanh", 0, lambda g: g * 2.0)
+    report = sg.check_gradients(network, X, W)
+    assert [(e.op, e.name, e.operand_name) for e in report.equations[:2]] == [
+        ("matmul", "Z", "X"),
+        ("tanh", "A", "Z"),
+    ]
+    assert "the local rule of tanh for Z is wrong" in str(report)
+
+
+def test_the_users_line_is_named_and_not_that_of_a_layer(plant: Any) -> None:
+    plant("gelu", 0, lambda g: g * 2.0)
+    model = sg.nn.Sequential(sg.nn.Linear(3, 4), sg.nn.GELU())
+
+    def loss(x: Any) -> Any:
+        y = model(
+            x * 2,
+        )
+        return sg.sum(y)
+
+    report = sg.check_gradients(loss, X.astype(np.float32))
+    assert report.first_wrong is not None
+    assert (report.first_wrong.file, report.first_wrong.line) == (__file__, line_of(loss, "y = model("))
+    assert report.first_wrong.code == "y = model( x * 2, )"
+
+
 def test_the_first_of_several_wrong_rules_is_the_first_recorded(plant: Any) -> None:
     plant("mean", 0, lambda g: g * 2.0)
     plant("matmul", 0, lambda g: g * 2.0)

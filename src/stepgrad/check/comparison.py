@@ -201,7 +201,7 @@ class Lines:
             if inherited or where.any():
                 behind.add(equation)
             if where.any() and not inherited:
-                self.comparison.found += kinks_at(equation, where)
+                self.comparison.found += kinks_at(self.comparison.recorded, equation, where)
         return len(self.comparison.found) > before
 
 

@@ -10,18 +10,11 @@ import numpy as np
 
 from stepgrad.check.comparison import Comparison
 from stepgrad.check.local import check_rules
-from stepgrad.check.replay import (
-    Recorded,
-    called,
-    check_deterministic,
-    in_float64,
-    left_the_tape,
-    record_call,
-)
+from stepgrad.check.repeat import check_deterministic, left_the_tape
+from stepgrad.check.replay import Recorded, called, in_float64, record_call
 from stepgrad.check.report import ArgumentCheck, Report
 from stepgrad.check.slopes import scale_of
 from stepgrad.errors import ArgumentError, StepgradError
-from stepgrad.tape.recording import place_text
 
 
 def check_gradients(
@@ -137,7 +130,7 @@ def _notes(recorded: Recorded) -> list[str]:
             notes.append(f"the function does not use {name}")
         elif readers and reached.isdisjoint(readers):
             cut = readers[0]
-            notes.append(f"no gradient flows to {name}: it stops at {cut.op.name}, {place_text(cut.where)}")
+            notes.append(f"no gradient flows to {name}: it stops at {cut.op.name}, {recorded.place_text(cut)}")
     return notes
 
 
@@ -181,7 +174,7 @@ def _check_finite(recorded: Recorded, fn: Callable[..., Any]) -> None:
             element = tuple(int(i) for i in np.argwhere(bad)[0])
             raise ArgumentError(
                 f"{called(fn)} returned NaN or infinity, which {equation.op.name} made first: "
-                f"{equation.value[element]} at element {list(element)}\n  at {place_text(equation.where)}",
+                f"{equation.value[element]} at element {list(element)}\n  at {recorded.place_text(equation)}",
                 "there is no derivative where the function has no finite value",
                 "pass arguments inside the function's domain, or compute this line in a safer way",
             )

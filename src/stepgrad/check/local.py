@@ -25,7 +25,7 @@ from stepgrad.check.slopes import (
 )
 from stepgrad.errors import StepgradError
 from stepgrad.execute.numpy import Program
-from stepgrad.tape.equation import Equation, Role, place, source_line
+from stepgrad.tape.equation import Equation, Role
 from stepgrad.tape.recording import as_tensor, constant, recording
 from stepgrad.tape.tape import Tape
 from stepgrad.tensor import Array, Tensor
@@ -153,7 +153,7 @@ def _check(operand: _Operand, tolerance: float, rng: np.random.Generator, found:
                 bent = bent | more
                 outcome = _try(operand, meaning, v, g, bent, tolerance)
         if bent.any():
-            found.extend(kinks_at(equation, bent))
+            found.extend(kinks_at(operand.recorded, equation, bent))
         if isinstance(outcome, str):
             return _Verdict(operand, float("inf"), outcome)
         trials.append(outcome)
@@ -249,10 +249,10 @@ def _diagnosis(trials: Sequence[_Trial], operand: _Operand) -> str:
 
 
 def _describe(equation: Equation, verdict: _Verdict, ok: bool) -> EquationCheck:
-    file, number = place(equation.where)
+    file, number, code = verdict.operand.recorded.place(equation)
     rule = custom_rule_of(equation)
     position = verdict.operand.position
-    code = getattr(getattr(rule, "_backward", None), "__code__", None)
+    backward = getattr(getattr(rule, "_backward", None), "__code__", None)
     return EquationCheck(
         op=equation.op.name,
         name=equation.name,
@@ -263,15 +263,14 @@ def _describe(equation: Equation, verdict: _Verdict, ok: bool) -> EquationCheck:
         problem=verdict.problem,
         file=file,
         line=number,
-        code=source_line(equation.where),
-        rule=None if code is None else (code.co_filename, code.co_firstlineno),
+        code=code,
+        rule=None if backward is None else (backward.co_filename, backward.co_firstlineno),
     )
 
 
-def kinks_at(equation: Equation, bent: Array) -> list[Kink]:
+def kinks_at(recorded: Recorded, equation: Equation, bent: Array) -> list[Kink]:
     """The kinks of one equation, one for each element."""
-    file, number = place(equation.where)
-    code = source_line(equation.where)
+    file, number, code = recorded.place(equation)
     return [
         Kink(equation.op.name, equation.name, tuple(int(i) for i in index), file, number, code)
         for index in np.argwhere(bent)

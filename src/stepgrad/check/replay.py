@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,10 +15,11 @@ import numpy as np
 
 from stepgrad import missing
 from stepgrad.errors import ArgumentError, DtypeError, GradientError
+from stepgrad.explain.watch import Statement, Watcher
 from stepgrad.rules import CustomRule
 from stepgrad.tape.cells import ASSIGN, Cell
-from stepgrad.tape.equation import CELL, LITERAL, Equation, next_serial
-from stepgrad.tape.recording import constant, place_text, record, recording, tensor
+from stepgrad.tape.equation import CELL, LITERAL, Equation, next_serial, place, source_line
+from stepgrad.tape.recording import constant, record, recording, tensor
 from stepgrad.tape.tape import Tape
 from stepgrad.tensor import Array, ArrayLike, Tensor, describe
 from stepgrad.tree import flatten
@@ -33,12 +36,26 @@ class Recorded:
         held: equations whose values count as constant because the user said so: the results of
             stop_gradient, and what was computed under no_grad.
         inner: for each equation with a custom rule, the equations of its forward function.
+        statements: the user's statement that recorded each equation.
     """
 
     tape: Tape
     names: Mapping[Equation, str]
     held: frozenset[Equation]
     inner: Mapping[Equation, tuple[Equation, ...]]
+    statements: Mapping[Equation, Statement]
+
+    def place(self, equation: Equation) -> tuple[str, int, str]:
+        """The user's file, line and code for an equation; outside of stepgrad's own layers if possible."""
+        statement = self.statements.get(equation)
+        if statement is not None:
+            return statement.file, statement.line, statement.text
+        return *place(equation.where), source_line(equation.where)
+
+    def place_text(self, equation: Equation) -> str:
+        """`net.py:12: Z = W @ X`."""
+        file, line, code = self.place(equation)
+        return f"{os.path.basename(file)}:{line}" + (f": {code}" if code else "")
 
 
 # --- recording a call
@@ -64,15 +81,22 @@ def record_call(
         opener.open(argument, names[i]) if asked is None or i in asked.positions else argument
         for i, argument in enumerate(args)
     ]
-    with recording(equations=[], closed=True, region=None, differentiable=True) as state:
-        recorded = state.equations
-        assert recorded is not None
-        with _cells_restored(recorded):
-            result = fn(*opened)
+    recorded: list[Equation] = []
+    watcher = Watcher(sys._getframe())
+    with (
+        recording(equations=recorded, observe=watcher, closed=True, region=None, differentiable=True, scope=()),
+        _cells_restored(recorded),
+    ):
+        result = fn(*opened)
+    watcher.finish()
     outputs = [_output(leaf, fn) for leaf in flatten(result)[0]]
     if not outputs:
         raise missing.not_on_tape(result, fn)
     equations = _needed(outputs, set(recorded))
+    for equation in equations:
+        if equation.name is None and equation in watcher.bound:
+            equation.name = watcher.bound[equation][2]
+    statements = {e: run.statement for run in watcher.runs for e in run.equations}
 
     known = set(equations)
     read = dict.fromkeys([*(source for e in equations for source in e.inputs), *outputs])
@@ -89,7 +113,7 @@ def record_call(
     inner = {e: _forward_of(e, known) for e in equations if custom_rule_of(e) is not None}
     inside = {e for part in inner.values() for e in part}
     held = frozenset(e for e in equations if e not in inside and _is_detached(e))
-    return Recorded(Tape(equations, leaves, outputs), leaves, held, inner)
+    return Recorded(Tape(equations, leaves, outputs), leaves, held, inner, statements)
 
 
 class _Asked:
@@ -281,66 +305,6 @@ def _outside_name(equation: Equation, fn: Callable[..., Any]) -> str:
     return f"{equation.op.name} of shape {equation.type.shape}"
 
 
-# --- is it the same function every time?
-
-
-def check_deterministic(first: Recorded, second: Recorded, fn: Callable[..., Any]) -> None:
-    """Raises GradientError where two recordings of the same call differ."""
-    difference = _first_difference(first, second)
-    if difference is not None:
-        equation, how, _ = difference
-        raise GradientError(
-            f"{called(fn)} did not compute the same when it was called twice with the same arguments: {how}\n"
-            f"  at {place_text(equation.where)}",
-            "a derivative compares values at neighbouring points, so nothing else may change between them",
-            "draw random numbers from a fixed key or seed inside the function, or pass them as an argument",
-        )
-
-
-def left_the_tape(
-    first: Recorded, fn: Callable[..., Any], args: Sequence[Any], wrt: Any, rng: np.random.Generator
-) -> list[str]:
-    """Notes on constants that change with the arguments: computed outside the tape, as with `.numpy()`."""
-    try:
-        difference = _first_difference(first, record_call(fn, args, wrt, rng))
-    except Exception:  # the function does not accept the moved arguments
-        return []
-    if difference is None or not difference[2]:
-        return []
-    return [
-        "numbers that change with the arguments are not on the tape, and count as constant: "
-        + place_text(difference[0].where)
-    ]
-
-
-def _first_difference(first: Recorded, second: Recorded) -> tuple[Equation, str, bool] | None:
-    """The first equation that differs between two recordings, how, and whether only in a constant."""
-    same = dict(zip(first.tape.inputs, second.tape.inputs, strict=False))
-    for a, b in zip(first.tape.equations, second.tape.equations, strict=False):
-        if a.op.name != b.op.name or a.type is not b.type or not _equal(a.params, b.params):
-            return a, f"the first call computes {a.op.name} there, and the second {b.op.name}", False
-        for x, y in zip(a.inputs, b.inputs, strict=False):
-            if x in same and same[x] is not y:
-                return a, "the two calls read different values there", False
-            if x not in same:
-                same[x] = y
-                if x is not y and not np.array_equal(x.value, y.value, equal_nan=x.type.is_float):
-                    return a, f"it reads {x.type!r} numbers that are others in the second call", True
-        same[a] = b
-    short = min(len(first.tape), len(second.tape))
-    if len(first.tape) != len(second.tape):
-        longer = max(first, second, key=lambda r: len(r.tape))
-        return longer.tape.equations[short], "only one of the two calls computes this", False
-    return None
-
-
-def _equal(a: Any, b: Any) -> bool:
-    try:
-        return bool(a == b)
-    except ValueError:
-        return repr(a) == repr(b)
-
-
 # --- the same tape in float64
 
 
@@ -384,6 +348,7 @@ def in_float64(recorded: Recorded, moved: Mapping[Equation, Array] | None = None
         {new[e].equation: name for e, name in recorded.names.items()},
         frozenset(renewed(recorded.held)),
         {new[e].equation: renewed(part) for e, part in recorded.inner.items()},
+        {new[e].equation: recorded.statements[e] for e in recorded.tape.equations if e in recorded.statements},
     )
 
 
