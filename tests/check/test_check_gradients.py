@@ -304,7 +304,6 @@ def test_a_cut_path_is_noted_with_its_line() -> None:
     assert "z = sg.floor(y)" in str(report)
 
 
-@pytest.mark.xfail(reason="the walk over a recorded tape goes through what no_grad computed", strict=False)
 def test_what_no_grad_computes_counts_as_constant() -> None:
     def fn(x: Any) -> Any:
         with sg.no_grad():

@@ -48,7 +48,7 @@ def walk(
     forward = reachable(seeds) if forward is None else forward
     active = set(wrt)
     for equation in forward:
-        if equation.inputs and not active.isdisjoint(equation.inputs):
+        if equation.active and not active.isdisjoint(equation.inputs):
             active.add(equation)
 
     wanted = set(wrt)
