@@ -10,8 +10,7 @@ Example:
 
 from stepgrad import errors, losses, nn, ops, optim
 from stepgrad.check import check_gradients
-from stepgrad.ops import random
-from stepgrad.ops import linalg
+from stepgrad.ops import linalg, random
 from stepgrad.ops.activations import *
 from stepgrad.ops.arithmetic import *
 from stepgrad.ops.choosing import *
@@ -22,6 +21,7 @@ from stepgrad.ops.einsum import *
 from stepgrad.ops.expanding import to_dtype as astype
 from stepgrad.ops.exponentials import *
 from stepgrad.ops.facts import *
+from stepgrad.ops.finding import *
 from stepgrad.ops.indexing import *
 from stepgrad.ops.joining import *
 from stepgrad.ops.matrices import *
@@ -44,3 +44,7 @@ from stepgrad.tape.tape import Tape
 from stepgrad.tensor import Tensor
 from stepgrad.train.fit import StopTraining, fit
 from stepgrad.transforms import backward, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+
+# isort: split
+# The sum of a diagonal is np.trace and sg.linalg.trace; this name belongs to the explanation.
+from stepgrad.explain.trace import Trace, trace
