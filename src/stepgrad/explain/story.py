@@ -172,8 +172,10 @@ class _Story:
 
     def _note(self, g: Gradient) -> str:
         """Where a gradient goes."""
+        name = self.trace.names.get(g.of, "")
         if g.part is not None and g.part[0] < g.part[1]:
-            return f"part {g.part[0]} of {g.part[1]}"
+            of = f"d{name}"
+            return f"part {g.part[0]} of {g.part[1]}" + ("" if g.text.startswith(of) else f" of {of}")
         target = f"to step {self.step_of.get(g.of, '?')}" if g.kind == "upstream" else "gradient"
         return target + (f", sum of {g.part[1]} parts" if g.part is not None else "")
 

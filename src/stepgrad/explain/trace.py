@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from stepgrad.tape.recording import as_tensor, constant, recording
 from stepgrad.tape.tape import Tape
 from stepgrad.tensor import Array, ArrayLike, Tensor, describe
 from stepgrad.tree import flatten, map_leaves
+
+if TYPE_CHECKING:
+    from stepgrad.explain.cost import Cost
+    from stepgrad.explain.ledger import Ledger
 
 
 def trace(
@@ -230,8 +234,9 @@ class Trace:
     """
 
     def __init__(self, fn: Callable[..., Any], result: Any, recorded: Recorded) -> None:
-        self.function = getattr(fn, "__name__", type(fn).__name__)
-        self.place = _place(fn)
+        plain = getattr(fn, "func", fn)  # of a functools.partial
+        self.function = getattr(plain, "__name__", type(plain).__name__)
+        self.place = _place(plain)
         self.value = map_leaves(lambda x: x.numpy() if isinstance(x, ArrayLike) else x, result)
         self.recorded = recorded
         self.arranged: Arranged = arrange(recorded)
@@ -266,29 +271,33 @@ class Trace:
             and, if the function trained, `update(...)`. `forward(**trace.inputs)` runs it.
 
         Example:
-            >>> print(sg.trace(lambda w: np.sum(w * w), np.array([1.0, 2.0])).source().split("def ")[-1])
-            backward(cache, dy=np.float64(1.0)):
-            ...
+            >>> t = sg.trace(lambda w: np.sum(w * w), np.array([1.0, 2.0]))
+            >>> exec(t.source())
+            >>> value, cache = forward(**t.inputs)
+            >>> backward(cache)
+            {'w': array([2., 4.])}
         """
         from stepgrad.explain.source import source
 
         return source(self)
 
-    def cache(self) -> Any:
-        """The ledger of forward values that the backward pass reads.
+    def cache(self) -> Ledger:
+        """The ledger of forward values that the backward pass reads; print it.
 
-        Returns:
-            A Ledger: printable; `.rows`, `.saved_bytes`, `.peak_bytes`.
+        Example:
+            >>> sg.trace(lambda w: np.sum(np.exp(w)), np.array([1.0, 2.0])).cache().saved_bytes
+            16
         """
         from stepgrad.explain.ledger import ledger
 
         return ledger(self.arranged)
 
-    def cost(self) -> Any:
-        """What the passes cost, and what they would cost without reuse.
+    def cost(self) -> Cost:
+        """What the passes cost, and what gradients would cost without reuse; print it.
 
-        Returns:
-            A Cost: printable; see its attributes.
+        Example:
+            >>> sg.trace(lambda w: np.sum(w * w * w), np.array([1.0, 2.0])).cost().paths
+            3
         """
         from stepgrad.explain.cost import cost
 

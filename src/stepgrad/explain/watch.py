@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from stepgrad.tape.backward import walk
-from stepgrad.tape.equation import CONSTANT, Equation
+from stepgrad.tape.equation import CELL, CONSTANT, INPUT, Equation
 from stepgrad.tensor import ArrayLike, Tensor
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -114,7 +114,7 @@ class Watcher:
         last.equations.append(equation)
         self._anchor, self._callee, self._position = anchor, callee, position
         for source in equation.inputs:
-            if not source.inputs and source not in self.bound and source not in self._looked_up:
+            if source.op in (CONSTANT, CELL, INPUT) and source not in self.bound and source not in self._looked_up:
                 self._name_leaf(source, anchor, len(chain))
 
     def finish(self) -> None:
@@ -127,8 +127,9 @@ class Watcher:
         """The user's frames, outermost first; the one whose statement is running; the frame it called."""
         chain: list[FrameType] = []
         anchor = callee = library = beneath = None
-        frame, below = innermost, innermost
-        while frame is not self.outside:
+        frame: FrameType | None = innermost
+        below = innermost
+        while frame is not None and frame is not self.outside:
             file = frame.f_code.co_filename
             if not _is_engine(file):
                 chain.append(frame)
@@ -139,9 +140,7 @@ class Watcher:
             elif frame.f_code is walk.__code__ and frame is not self._walk:
                 self._walk = frame
                 self.walks.append(frame.f_locals["gradients"])
-            below = frame
-            assert frame.f_back is not None
-            frame = frame.f_back
+            below, frame = frame, frame.f_back
         chain.reverse()
         if anchor is None:  # the function being recorded is one of the library's, or an op
             anchor, callee = (library, beneath) if library is not None else (below, below)
