@@ -406,6 +406,11 @@ def test_settings_of_ufuncs_are_refused() -> None:
         np.exp(x, dtype=np.float32)
 
 
+def test_decimals_are_whole() -> None:
+    with pytest.raises(ArgumentError, match=r"decimals was given as 1.5"):
+        sg.round(sg.tensor([1.26]), 1.5)  # type: ignore[arg-type]
+
+
 def test_an_end_of_clip_given_twice() -> None:
     with pytest.raises(ArgumentError, match="twice"):
         sg.clip([1.0], 0, min=0)

@@ -352,6 +352,12 @@ def test_take_modes(mode: Any) -> None:
         sg.take(x, 0, mode="bounce")
 
 
+def test_take_counts_booleans_as_the_indices_0_and_1() -> None:
+    x, places = np.arange(6.0).reshape(2, 3), np.array([True, False, True, True])
+    for axis in (None, 0, 1):
+        np.testing.assert_array_equal(np.take(sg.tensor(x), places, axis).numpy(), np.take(x, places, axis))
+
+
 def test_take_along_axis() -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((3, 4))

@@ -222,6 +222,14 @@ def test_vecdot(shapes: Any, axis: int) -> None:
     check_gradients(lambda a, b: np.vecdot(a, b, axis=axis), *arrays(*shapes))
 
 
+@pytest.mark.parametrize("dtypes", [(np.int8, np.int8), (np.uint8, np.int32), (np.bool_, np.bool_)])
+def test_vecdot_of_integers_has_their_dtype(dtypes: Any) -> None:
+    x, y = (np.array([[1, 2], [100, 100]], dtype) for dtype in dtypes)
+    ours, theirs = np.vecdot(sg.tensor(x), y), np.vecdot(x, y)
+    assert ours.dtype == theirs.dtype
+    np.testing.assert_array_equal(ours.numpy(), theirs)
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "text"),
     [

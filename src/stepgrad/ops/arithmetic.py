@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from stepgrad.errors import DtypeError, UnsupportedError
+from stepgrad.ops.arguments import whole
 from stepgrad.ops.expanding import broadcast, broadcast_shape
 from stepgrad.ops.registry import public, register
 from stepgrad.tape.op import Op, Rule, Shape, TensorType, same_shape
@@ -243,7 +244,7 @@ def round(a: Any, decimals: int = 0) -> Tensor:
         >>> sg.round(sg.tensor([1.26, 2.5]), 1)
         tensor([1.3, 2.5], dtype=float64)
     """
-    return record(_round, (as_tensor(a),), {"decimals": int(decimals)})
+    return record(_round, (as_tensor(a),), {"decimals": whole(decimals, "decimals")})
 
 
 around = public(round, np.round, np.around)

@@ -55,7 +55,7 @@ def cumsum(a: Any, axis: int | None = None, *, dtype: Any = None, **refused: Any
     Args:
         a: a tensor or array.
         axis: the axis to run along; None flattens the array first.
-        dtype: the dtype to convert to first.
+        dtype: the dtype to compute in, which the result has.
 
     Example:
         >>> sg.cumsum(sg.tensor([1.0, 2.0, 3.0]))
@@ -155,7 +155,7 @@ def cumprod(a: Any, axis: int | None = None, *, dtype: Any = None, **refused: An
     Args:
         a: a tensor or array.
         axis: the axis to run along; None flattens the array first.
-        dtype: the dtype to convert to first.
+        dtype: the dtype to compute in, which the result has.
 
     Example:
         >>> sg.cumprod(sg.tensor([1.0, 2.0, 3.0]))
@@ -171,7 +171,8 @@ def _run(op: Op, a: Any, axis: int | None, dtype: Any, refused: dict[str, Any]) 
         tensor = to_dtype(tensor, dtype)
     if axis is None:
         tensor, axis = reshape(tensor, -1), 0
-    return record(op, (tensor,), {"axis": axis_of(axis, tensor.ndim)})
+    result = record(op, (tensor,), {"axis": axis_of(axis, tensor.ndim)})
+    return result if dtype is None or result.dtype == tensor.dtype else to_dtype(result, dtype)
 
 
 def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Tensor:

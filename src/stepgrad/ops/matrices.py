@@ -337,7 +337,8 @@ def vecdot(x1: Any, x2: Any, axis: int = -1) -> Tensor:
             "each vector of the first is multiplied with one of the second, and they have to be equally long",
             "check the axis",
         )
-    return functions["sum"](a * b, axis=axis)
+    products = a * b
+    return functions["sum"](products, axis=axis, dtype=None if products.equation.type.is_float else products.dtype)
 
 
 def _real(name: str, a: Any) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stepgrad.errors import ArgumentError, UnsupportedError
+from stepgrad.errors import ArgumentError
 from stepgrad.ops.arguments import Axis, array_of, axes_in_order
 from stepgrad.ops.choosing import mask
 from stepgrad.ops.expanding import to_dtype
@@ -67,12 +67,10 @@ def norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> 
         x: a tensor or array.
         ord: which norm. For vectors: None or 2, any other p, inf (the largest absolute value), -inf,
             or 0 (how many elements are not 0). For matrices: None or "fro" (Frobenius), 1 and -1
-            (largest and smallest column sum), inf and -inf (row sums).
+            (largest and smallest column sum), inf and -inf (row sums), 2 and -2 (largest and smallest
+            singular value), or "nuc" (their sum).
         axis: an int for vectors along that axis, two for matrices; None takes x as a whole.
         keepdims: keep the axes, with length 1.
-
-    Raises:
-        UnsupportedError: a norm made of singular values.
 
     Example:
         >>> sg.grad(sg.norm)(np.array([3.0, 4.0]))
@@ -119,18 +117,15 @@ def _vector_norm(x: Tensor, ord: Any, axes: tuple[int, ...], keepdims: bool) -> 
 def _matrix_norm(x: Tensor, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Tensor:
     if ord == "fro":
         return _recorded(_norm, x, axes, keepdims)
-    if ord == "nuc" or ord in (2, -2):
-        raise UnsupportedError(
-            f"a matrix norm with ord={ord!r} of shape {x.shape} was asked for",
-            "it is made of singular values, and their gradient is left to svd",
-            "compute it from them: s = np.linalg.svd(x, compute_uv=False), then s.sum() for 'nuc', s.max() for 2; "
-            "the square root of the sum of squares is ord='fro'",
-        )
     rows, columns = axes
+    if ord == "nuc" or ord in (2, -2):
+        values = functions["svdvals"](functions["moveaxis"](x, axes, (-2, -1)))
+        result = sum(values, -1) if ord == "nuc" else values[..., 0 if ord == 2 else -1]
+        return expand_dims(result, tuple(sorted(axes))) if keepdims else result
     if ord not in (1, -1, np.inf, -np.inf):
         raise ArgumentError(
             f"a matrix norm with ord={ord!r} was asked for",
-            "matrices have the norms None, 'fro', 1, -1, np.inf and -np.inf",
+            "matrices have the norms None, 'fro', 'nuc', 1, -1, 2, -2, np.inf and -np.inf",
             "name one of these; for the norm of each row use sg.norm(x, ord, axis=1)",
         )
     added, compared = (rows, columns) if ord in (1, -1) else (columns, rows)

@@ -130,6 +130,8 @@ def roll(a: Any, shift: Any, axis: Axis = None) -> Tensor:
     if axis is None:
         return reshape(roll(ravel(tensor), sum(places), 0), tensor.shape)
     named = whole_numbers(axis, "axis")
+    if not named:
+        return tensor
     if len(places) != len(named) and 1 not in (len(places), len(named)):
         raise ArgumentError(
             f"roll was called with shift={shift} and axis={axis}",

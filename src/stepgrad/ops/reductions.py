@@ -128,7 +128,8 @@ def reduce(op: Op, a: Any, axis: Any, keepdims: Any, refused: dict[str, Any], dt
     tensor = array_of(a)
     if dtype is not None:
         tensor = to_dtype(tensor, dtype)
-    return record(op, (tensor,), {"axis": axes_of(axis, tensor.ndim), "keepdims": bool(keepdims), **more})
+    result = record(op, (tensor,), {"axis": axes_of(axis, tensor.ndim), "keepdims": bool(keepdims), **more})
+    return result if dtype is None or result.dtype == tensor.dtype else to_dtype(result, dtype)
 
 
 # --- sum and mean
@@ -155,7 +156,7 @@ def sum(a: Any, axis: Axis = None, *, dtype: Any = None, keepdims: bool = False,
     Args:
         a: a tensor or array.
         axis: the axis or axes to sum over; by default all.
-        dtype: the dtype to convert to first.
+        dtype: the dtype to compute in, which the result has.
         keepdims: keep the axes, with length 1.
 
     Example:
@@ -185,7 +186,7 @@ def mean(a: Any, axis: Axis = None, *, dtype: Any = None, keepdims: bool = False
     Args:
         a: a tensor or array.
         axis: the axis or axes to average over; by default all.
-        dtype: the dtype to convert to first.
+        dtype: the dtype to compute in, which the result has.
         keepdims: keep the axes, with length 1.
 
     Raises:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from stepgrad.errors import ArgumentError, ShapeError
+from stepgrad.errors import ArgumentError, DtypeError, ShapeError
 from stepgrad.ops.arguments import Axis, array_of, axes_of, refuse
 from stepgrad.ops.choosing import mask, where
 from stepgrad.ops.expanding import to_dtype
@@ -92,7 +93,7 @@ def var(
     Args:
         a: a tensor or array.
         axis: the axis or axes to reduce; by default all.
-        dtype: the dtype to convert to first.
+        dtype: the dtype to compute in, which the result has.
         ddof: the sum of squares is divided by n - ddof; 1 gives the estimate without bias.
         keepdims: keep the axes, with length 1.
 
@@ -103,7 +104,7 @@ def var(
         >>> sg.var(sg.tensor([1.0, 2.0, 3.0]), ddof=1)
         tensor(1., dtype=float64)
     """
-    return reduce(_var, a, axis, keepdims, _only_ddof("var", ddof, refused), dtype, ddof=ddof)
+    return reduce(_var, a, axis, keepdims, _checked("var", ddof, dtype, refused), dtype, ddof=ddof)
 
 
 def std(
@@ -114,7 +115,7 @@ def std(
     Args:
         a: a tensor or array.
         axis: the axis or axes to reduce; by default all.
-        dtype: the dtype to convert to first.
+        dtype: the dtype to compute in, which the result has.
         ddof: the sum of squares is divided by n - ddof; 1 is usual for samples.
         keepdims: keep the axes, with length 1.
 
@@ -125,15 +126,25 @@ def std(
         >>> sg.grad(sg.std)(np.array([2.0, 2.0, 2.0]))
         array([0., 0., 0.])
     """
-    return reduce(_std, a, axis, keepdims, _only_ddof("std", ddof, refused), dtype, ddof=ddof)
+    return reduce(_std, a, axis, keepdims, _checked("std", ddof, dtype, refused), dtype, ddof=ddof)
 
 
-def _only_ddof(function: str, ddof: Any, refused: dict[str, Any]) -> dict[str, Any]:
+def _checked(function: str, ddof: Any, dtype: Any, refused: dict[str, Any]) -> dict[str, Any]:
+    _check_floating(function, dtype)
     if isinstance(ddof, bool) or not isinstance(ddof, (int, float, np.integer, np.floating)):
         raise ArgumentError(
             f"{function} was called with ddof={ddof!r}", "the number of elements is lowered by it", "pass a number"
         )
     return refused
+
+
+def _check_floating(function: str, dtype: Any) -> None:
+    if dtype is not None and np.dtype(dtype).kind != "f":
+        raise DtypeError(
+            f"{function} was called with dtype={np.dtype(dtype)}",
+            "means of whole numbers are seldom whole, and each step would be rounded",
+            "leave dtype out, and convert the result",
+        )
 
 
 def average(a: Any, axis: Axis = None, weights: Any = None, returned: bool = False, *, keepdims: bool = False) -> Any:
@@ -175,7 +186,7 @@ def _weights_of(weights: Tensor, shape: Shape, axes: tuple[int, ...]) -> Tensor:
 
 
 def median(a: Any, axis: Axis = None, *, keepdims: bool = False, **refused: Any) -> Tensor:
-    """The middle of the sorted elements, or the mean of the two in the middle.
+    """The middle of the sorted elements, or the mean of the two in the middle; NaN if there is a NaN.
 
     Args:
         a: a tensor or array.
@@ -196,8 +207,10 @@ def median(a: Any, axis: Axis = None, *, keepdims: bool = False, **refused: Any)
             "it is over no elements, of which none is in the middle",
             "check where the array became empty",
         )
-    middle = functions["sort"](as_one_axis(tensor, axes), axis=-1)[..., (n - 1) // 2 : n // 2 + 1]
-    result = mean(middle, -1)
+    ordered = functions["sort"](as_one_axis(tensor, axes), axis=-1)
+    result = mean(ordered[..., (n - 1) // 2 : n // 2 + 1], -1)
+    if result.equation.type.is_float:  # NaN comes last
+        result = where(functions["isnan"](ordered[..., -1]), math.nan, result)
     return expand_dims(result, axes) if keepdims else result
 
 
@@ -219,10 +232,11 @@ def nanmean(a: Any, axis: Axis = None, *, keepdims: bool = False, **refused: Any
         >>> sg.nanmean(sg.tensor([1.0, np.nan, 3.0]))
         tensor(2., dtype=float64)
     """
+    _check_floating("nanmean", refused.get("dtype"))
     tensor = array_of(a)
     total = nansum(tensor, axis, keepdims=keepdims, **refused)
     there = sum(tensor == tensor, axis, keepdims=keepdims)
-    return total / (to_dtype(there, tensor.dtype) if tensor.equation.type.is_float else there)
+    return total / (to_dtype(there, total.dtype) if total.equation.type.is_float else there)
 
 
 public(var, np.var)

@@ -50,8 +50,10 @@ def take(a: Any, indices: Any, axis: int | None = None, mode: str = "raise") -> 
             indices = functions["minimum"](functions["maximum"](indices, 0), n - 1)
         elif n:
             indices = functions["remainder"](indices, n)
-    elif isinstance(indices, (list, tuple)):
+    else:
         indices = as_tensor(indices)
+    if indices.dtype == np.bool_:  # a mask in a[mask], but here the numbers 0 and 1
+        indices = functions["astype"](indices, np.intp)
     return getitem(tensor, (slice(None),) * axis + (indices,))
 
 
