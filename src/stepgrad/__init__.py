@@ -10,7 +10,7 @@ Example:
 
 from stepgrad import errors, losses, nn, ops, optim
 from stepgrad.check import check_gradients
-from stepgrad.ops import linalg, random
+from stepgrad.ops import linalg, random, special
 from stepgrad.ops.activations import *
 from stepgrad.ops.arithmetic import *
 from stepgrad.ops.choosing import *
