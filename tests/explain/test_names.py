@@ -239,3 +239,46 @@ def test_wrt_takes_arguments_that_hold_many() -> None:
     assert list(sg.trace(lambda m, x: m(x).sum(), net, x, wrt="m").gradients) == ["weight_0", "bias_0"]
     assert list(sg.trace(lambda m, x: m(x).sum(), net, x, wrt="0.bias").gradients) == ["bias_0"]
     assert list(sg.trace(lambda p: p["a"] * p["b"], {"a": 1.0, "b": 2.0}, wrt="p").gradients) == ["a", "b"]
+
+
+def test_what_was_computed_before_the_call_is_an_input() -> None:
+    w = sg.tensor(x3)
+    before = w * 2
+    fixed = sg.stop_gradient(w) * 3
+
+    def net(x: Any) -> Any:
+        return (x * w * before * fixed).sum()
+
+    trace = agrees(sg.trace(net, x3 + 1))
+    assert list(trace.gradients) == ["x", "w", "before"]
+
+
+def test_a_backward_pass_that_goes_on_into_what_was_computed_before() -> None:
+    w = sg.tensor(x3)
+    before = np.sin(w)
+
+    def step(x: Any) -> Any:
+        loss = (x * before).sum()
+        sg.backward(loss, w)
+        return loss
+
+    trace = agrees(sg.trace(step, x3 + 1))
+    np.testing.assert_allclose(trace.gradients["w"], (x3 + 1) * np.cos(x3))
+
+
+def test_a_step_that_trains_two_modules_in_turn() -> None:
+    maker, judge = (sg.nn.Sequential(sg.nn.Linear(3, 3)) for _ in range(2))
+    first = sg.optim.SGD(judge.parameters(), lr=0.1)
+    second = sg.optim.SGD(maker.parameters(), lr=0.1)
+
+    def step(x: Any) -> Any:
+        judged = (judge(maker(x)) ** 2).mean()
+        first.step(sg.backward(judged, judge.parameters()))
+        made = (judge(maker(x)) ** 2).mean()
+        second.step(sg.backward(made, maker.parameters()))
+        return judged, made
+
+    trace = agrees(sg.trace(step, np.ones((2, 3), np.float32)), 1e-5)
+    assert set(trace.gradients) == {"weight_0", "bias_0", "judge_0_weight", "judge_0_bias"}
+    assert "judge_0_weight_later" in trace.inputs
+    assert set(trace.arranged.assigned) == set(trace.gradients) | {"step", "step_2"}

@@ -164,15 +164,15 @@ def _name_leaves(made: Arranged, recorded: Recorded) -> None:
     for equation, wanted in recorded.arguments.inputs.items():
         made.inputs[made.names.give(equation, *wanted)] = equation
     copies: dict[Any, Equation] = {}
+    cells: dict[Any, str] = {}
     for equation in [*recorded.inside, *recorded.walked]:
         for leaf in equation.inputs:
             if leaf in known or leaf in made.names.of or leaf.op is LITERAL or leaf in made.seeds.values():
                 continue
             known.add(leaf)
             if leaf.op is CELL:
-                cell = leaf.params["cell"]
-                named = recorded.arguments.cells.get(cell) or tuple(filter(None, (cell.name, bound.get(leaf))))
-                made.parameters[made.names.give(leaf, *(named or (cell.kind,)))] = leaf
+                made.parameters[made.names.give(leaf, *_cell_names(leaf, recorded, bound, cells))] = leaf
+                cells.setdefault(leaf.params["cell"], made.names.of[leaf])
             elif leaf.op is INPUT:
                 made.inputs[made.names.give(leaf, leaf.name or bound.get(leaf, "x"))] = leaf
             elif leaf.value is not None and leaf.type.shape:
@@ -184,6 +184,21 @@ def _name_leaves(made: Arranged, recorded: Recorded) -> None:
                     made.names.of[leaf] = list(made.constants)[-1]
                 else:
                     made.names.of[leaf] = made.names.of[same]
+
+
+def _cell_names(
+    leaf: Equation, recorded: Recorded, bound: Mapping[Equation, str], known: Mapping[Any, str]
+) -> tuple[str, ...]:
+    """What a parameter or state may be called, best first."""
+    cell = leaf.params["cell"]
+    if cell in known:  # read again after something else was put into it
+        return (f"{known[cell]}_later",)
+    if cell in recorded.arguments.cells:
+        return recorded.arguments.cells[cell]
+    module = recorded.watcher.modules.get(leaf)
+    if cell.name is None or module is None:
+        return (cell.name or bound.get(leaf, cell.kind),)
+    return cell.name, f"{module}.{cell.name}"
 
 
 def leaf_text(leaf: Equation) -> str:
@@ -273,6 +288,10 @@ class _Steps:
         for line in made.written.lines.values():
             for source in line.reads:
                 self.readers.setdefault(source, set()).add(line.equation)
+        runs = {e for run in recorded.watcher.runs for e in run.equations}
+        before = sorted((e for e in emitted if e not in runs), key=lambda e: e.serial)
+        if before:  # a backward pass in the function went on into what had been computed before
+            self._add(Statement("", 0, 0, "(before the call)"), (), "forward", tuple(before))
         for run in recorded.watcher.runs:
             for part in ("forward", "update"):
                 equations = tuple(e for e in run.equations if self.parts.get(e) == part)

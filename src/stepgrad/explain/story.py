@@ -68,7 +68,7 @@ class _Story:
         out += [Text(), _row("Forward pass", "shape", "", style="bold")]
         out += self._collapsed(forward, self._forward, _shape_of_forward)
         if backward:
-            begins = ", ".join(self._seed(g) for g in self.made.seeds.values())
+            begins = ", ".join(dict.fromkeys(self._seed(g) for g in self.made.seeds.values()))
             out += [Text(), _row(f"Backward pass, from {begins}", "shape", "", style="bold")]
             out += self._collapsed(backward, self._backward, _shape_of_backward)
         if update:

@@ -19,7 +19,8 @@ from stepgrad.explain.steps import Step
 from stepgrad.explain.watch import Watcher
 from stepgrad.tape.backward import reachable, walk
 from stepgrad.tape.cells import Parameter
-from stepgrad.tape.equation import CELL, INPUT, Equation, Role
+from stepgrad.tape.equation import CELL, CONSTANT, INPUT, Equation, Role
+from stepgrad.tape.equation import leaves as leaf_ops
 from stepgrad.tape.recording import as_tensor, constant, recording
 from stepgrad.tape.tape import Tape
 from stepgrad.tensor import Array, ArrayLike, Tensor, describe
@@ -80,8 +81,8 @@ def trace(
     ):
         result = fn(*arguments.args, **arguments.kwargs)
     watcher.finish()
-    outputs = _outputs(result)
     took = [e for e in equations if e.role is Role.BACKWARD]
+    outputs = _outputs(result)
     own = bool(took) and (not outputs or not any(e.role is Role.BACKWARD for e in reachable(outputs[:1])))
     if own:
         recorded = _own(arguments, watcher, equations, outputs, wrt, downstream)
@@ -130,6 +131,7 @@ def _walked(
     if not outputs:
         raise missing.not_on_tape(result, fn)
     seeds = _seeds(result, downstream)
+    _cut(equations, watcher)
     leaves = _leaves(arguments, equations)
     targets = _targets(arguments, leaves, wrt)
     walked: list[Equation] = []
@@ -149,6 +151,23 @@ def _walked(
         outputs,
         own=False,
     )
+
+
+def _cut(equations: list[Equation], watcher: Watcher) -> None:
+    """Makes inputs of what was computed before the function was called."""
+    inside = set(equations)
+    made: dict[Equation, Equation] = {}
+    for equation in equations:
+        if all(e in inside or e.op in leaf_ops for e in equation.inputs):
+            continue
+        for source in equation.inputs:
+            if source not in inside and source.op not in leaf_ops and source not in made:
+                leaf = Equation(INPUT if source.active else CONSTANT, (), {}, source.type, source.active)
+                leaf.value, leaf.name, leaf.serial = source.value, source.name, source.serial
+                made[source] = leaf
+                if source in watcher.bound:
+                    watcher.bound[leaf] = watcher.bound[source]
+        equation.inputs = tuple(made.get(e, e) for e in equation.inputs)
 
 
 def _seeds(result: Any, downstream: Any) -> dict[Equation, Tensor]:

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from stepgrad.tape.backward import walk
-from stepgrad.tape.equation import CELL, CONSTANT, INPUT, Equation
+from stepgrad.tape.equation import CELL, CONSTANT, LITERAL, Equation
 from stepgrad.tensor import ArrayLike, Tensor
+from stepgrad.tree import flatten
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LIBRARY = tuple(_PACKAGE + part for part in ("nn" + os.sep, "losses.py", "optim" + os.sep, "train" + os.sep))
@@ -79,6 +80,7 @@ class Watcher:
     Attributes:
         bound: equation -> (depth of the function, order, name): the first variable it was bound to in the
             outermost function that held it.
+        modules: parameter -> the variable whose module it belongs to.
         runs: what each run of a statement recorded, in order.
         walks: the gradients of each backward walk in the function, by equation.
     """
@@ -86,6 +88,7 @@ class Watcher:
     def __init__(self, outside: FrameType) -> None:
         self.outside = outside
         self.bound: dict[Equation, tuple[int, int, str]] = {}
+        self.modules: dict[Equation, str] = {}
         self.runs: list[Run] = []
         self.walks: list[dict[Equation, Tensor]] = []
         self._chain: list[FrameType] = []
@@ -93,7 +96,7 @@ class Watcher:
         self._callee: FrameType | None = None
         self._position = -1
         self._walk: FrameType | None = None
-        self._looked_up: set[Equation] = set()
+        self._known: set[Equation] = set()
 
     def __call__(self, equation: Equation) -> None:
         chain, anchor, callee = self._look(sys._getframe(1))
@@ -112,9 +115,10 @@ class Watcher:
             last = Run(statement, equation.scope)
             self.runs.append(last)
         last.equations.append(equation)
+        self._known.add(equation)
         self._anchor, self._callee, self._position = anchor, callee, position
         for source in equation.inputs:
-            if source.op in (CONSTANT, CELL, INPUT) and source not in self.bound and source not in self._looked_up:
+            if source.op is not LITERAL and source not in self._known and source not in self.bound:
                 self._name_leaf(source, anchor, len(chain))
 
     def finish(self) -> None:
@@ -176,7 +180,7 @@ class Watcher:
 
         An array is copied when it meets a tensor; its name is that of a variable with the same numbers.
         """
-        self._looked_up.add(leaf)
+        self._known.add(leaf)
         seen = {name: frame.f_globals[name] for name in frame.f_code.co_names if name in frame.f_globals}
         seen.update(vars(frame.f_locals["self"]) if hasattr(frame.f_locals.get("self"), "__dict__") else {})
         seen.update(frame.f_locals)
@@ -184,6 +188,12 @@ class Watcher:
             if _is_same(leaf, value):
                 self.bound[leaf] = (depth, len(self.bound), name)
                 return
+            if leaf.op is CELL and _holds(value, leaf.params["cell"]):
+                self.modules[leaf] = name
+
+
+def _holds(module: Any, cell: Any) -> bool:
+    return callable(getattr(module, "parameters", None)) and any(held is cell for held in flatten(module)[0])
 
 
 def _is_same(leaf: Equation, value: Any) -> bool:
