@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from stepgrad.tape.backward import walk
 from stepgrad.tape.equation import CELL, CONSTANT, LITERAL, Equation
+from stepgrad.tape.recording import RECORDING
 from stepgrad.tensor import ArrayLike, Tensor
 from stepgrad.tree import flatten
 
@@ -95,11 +95,13 @@ class Watcher:
         self._anchor: FrameType | None = None
         self._callee: FrameType | None = None
         self._position = -1
-        self._walk: FrameType | None = None
         self._known: set[Equation] = set()
 
     def __call__(self, equation: Equation) -> None:
         chain, anchor, callee = self._look(sys._getframe(1))
+        gradients = RECORDING.get().gradients
+        if gradients is not None and not any(gradients is known for known in self.walks[-1:]):
+            self.walks.append(gradients)
         self._bind(chain)
         position = anchor.f_lasti
         statement = statement_at(anchor.f_code, position)
@@ -125,7 +127,7 @@ class Watcher:
         """Looks at the variables once more, when the function has returned; lets go of its frames."""
         for depth, frame in enumerate(self._chain):
             self._scan(frame, depth)
-        self._chain, self._anchor, self._callee, self._walk = [], None, None, None
+        self._chain, self._anchor, self._callee = [], None, None
 
     def _look(self, innermost: FrameType) -> tuple[list[FrameType], FrameType, FrameType]:
         """The user's frames, outermost first; the one whose statement is running; the frame it called."""
@@ -141,9 +143,6 @@ class Watcher:
                     library, beneath = frame, below
                 elif anchor is None:
                     anchor, callee = frame, below
-            elif frame.f_code is walk.__code__ and frame is not self._walk:
-                self._walk = frame
-                self.walks.append(frame.f_locals["gradients"])
             below, frame = frame, frame.f_back
         chain.reverse()
         if anchor is None:  # the function being recorded is one of the library's, or an op

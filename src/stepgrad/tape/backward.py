@@ -57,7 +57,7 @@ def walk(
     gradients: dict[Equation, Tensor] = {}
     replay: _Replay | None = None
     masks: dict[Equation, Tensor] = {}
-    with recording(role=Role.BACKWARD, masks=masks) as state:
+    with recording(role=Role.BACKWARD, gradients=gradients, masks=masks) as state:
         for equation in reversed(forward):
             g = downstream.pop(equation, None)
             if g is None:  # nothing later depends on it

@@ -34,6 +34,7 @@ class Recording:
         closed: inside a function that is being differentiated or recorded, where a value must not
             leave the tape unseen.
         observe: called with each new equation.
+        gradients: during a backward walk, what it has found: equation -> gradient.
         masks: during a backward walk, gradient -> the condition outside of which it is zero.
     """
 
@@ -41,6 +42,7 @@ class Recording:
         "closed",
         "differentiable",
         "equations",
+        "gradients",
         "masks",
         "observe",
         "of",
@@ -60,6 +62,7 @@ class Recording:
         self.differentiable = True
         self.closed = False
         self.observe: Callable[[Equation], None] | None = None
+        self.gradients: dict[Equation, Tensor] | None = None
         self.masks: dict[Equation, Tensor] | None = None
 
     def __repr__(self) -> str:
