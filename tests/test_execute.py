@@ -12,10 +12,10 @@ import stepgrad as sg
 from stepgrad.errors import ArgumentError, ShapeError
 from stepgrad.execute.numpy import Program, run, run_all
 from stepgrad.ops.registry import registry
+from stepgrad.ops.samples import Sample
 from stepgrad.tape.equation import INPUT, Equation
 from stepgrad.tape.op import type_of
 from stepgrad.tape.recording import recording
-from stepgrad.tape.samples import Sample
 from stepgrad.tensor import Tensor
 
 

@@ -9,6 +9,7 @@ Example:
 """
 
 from stepgrad import errors, losses, nn, ops, optim
+from stepgrad.cells import Parameter, State
 from stepgrad.check import check_gradients
 from stepgrad.ops import linalg, random, special
 from stepgrad.ops.activations import *
@@ -25,12 +26,14 @@ from stepgrad.ops.finding import *
 from stepgrad.ops.indexing import *
 from stepgrad.ops.joining import *
 from stepgrad.ops.matrices import *
+from stepgrad.ops.nans import *
 from stepgrad.ops.norms import *
 from stepgrad.ops.powers import *
 from stepgrad.ops.products import *
 from stepgrad.ops.rearranging import *
 from stepgrad.ops.reductions import *
 from stepgrad.ops.shapes import *
+from stepgrad.ops.signals import *
 from stepgrad.ops.softmax import *
 from stepgrad.ops.sorting import *
 from stepgrad.ops.special import *
@@ -38,8 +41,8 @@ from stepgrad.ops.statistics import *
 from stepgrad.ops.taking import *
 from stepgrad.ops.trigonometric import *
 from stepgrad.rules import checkpoint, custom_rule, name, stop_gradient
-from stepgrad.tape.cells import Parameter, State
-from stepgrad.tape.recording import no_grad, tensor
+from stepgrad.tape.leaves import tensor
+from stepgrad.tape.recording import no_grad
 from stepgrad.tape.tape import Tape
 from stepgrad.tensor import Tensor
 from stepgrad.train.fit import StopTraining, fit

@@ -20,7 +20,7 @@ from stepgrad.ops.powers import square
 from stepgrad.ops.reductions import mean, sum
 from stepgrad.ops.softmax import log_softmax
 from stepgrad.ops.taking import one_hot
-from stepgrad.tape.recording import as_tensor
+from stepgrad.tape.leaves import as_tensor
 from stepgrad.tensor import ArrayLike, Tensor, describe
 
 __all__ = ["binary_cross_entropy", "cross_entropy", "huber", "mae", "mse"]

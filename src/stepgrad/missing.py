@@ -10,7 +10,7 @@ import numpy as np
 from stepgrad.errors import GradientError
 from stepgrad.tape.backward import reachable
 from stepgrad.tape.equation import CELL, Cut, Equation, Role
-from stepgrad.tape.recording import place_text
+from stepgrad.tape.places import place_text
 from stepgrad.tensor import Tensor, describe
 
 _REASONS = {

@@ -8,10 +8,11 @@ from typing import Any
 
 from stepgrad.errors import ArgumentError, GradientError, ShapeError
 from stepgrad.ops.registry import register
+from stepgrad.ops.samples import normal
 from stepgrad.tape.equation import next_serial
+from stepgrad.tape.leaves import as_tensor
 from stepgrad.tape.op import Op, same_shape
-from stepgrad.tape.recording import as_tensor, record, recording
-from stepgrad.tape.samples import normal
+from stepgrad.tape.recording import record, recording
 from stepgrad.tensor import ArrayLike, Tensor, describe
 
 _stop_gradient = register(

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from stepgrad.cells import Cell
 from stepgrad.errors import ArgumentError, DtypeError, ShapeError
-from stepgrad.tape.cells import Cell
 from stepgrad.tensor import Array
 
 

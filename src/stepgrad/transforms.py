@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from stepgrad import missing
+from stepgrad.cells import Cell
 from stepgrad.errors import ArgumentError, DtypeError, GradientError
 from stepgrad.ops.arithmetic import same
 from stepgrad.ops.registry import register
+from stepgrad.ops.samples import normal
 from stepgrad.tape.backward import check_scalar, reachable, walk
-from stepgrad.tape.cells import Cell
 from stepgrad.tape.equation import CELL, CONSTANT, Equation, Role, next_serial
+from stepgrad.tape.leaves import as_tensor, constant, tensor
 from stepgrad.tape.op import Op, same_shape, type_of
-from stepgrad.tape.recording import RECORDING, as_tensor, constant, recording, tensor
-from stepgrad.tape.samples import normal
+from stepgrad.tape.recording import RECORDING, recording
 from stepgrad.tensor import ArrayLike, Tensor
 from stepgrad.tree import flatten
 

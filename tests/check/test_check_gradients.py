@@ -9,7 +9,7 @@ import pytest
 
 import stepgrad as sg
 from stepgrad.ops.registry import registry
-from stepgrad.tape.samples import Sample
+from stepgrad.ops.samples import Sample
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((4, 3))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import stepgrad as sg
 from stepgrad.explain.lesson import PARAMETERS, network, network_inputs
 from stepgrad.ops.registry import registry
-from stepgrad.tape.samples import Sample
+from stepgrad.ops.samples import Sample
 
 CASES: list[Any] = []
 rng = np.random.default_rng(0)

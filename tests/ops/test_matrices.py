@@ -236,7 +236,7 @@ def test_vecdot_of_integers_has_their_dtype(dtypes: Any) -> None:
         (lambda x: sg.cross(x, x), ShapeError, "three components"),
         (lambda x: sg.vecdot(x, np.ones(3)), ShapeError, "equally long"),
         (lambda x: sg.vecdot(x, x, axis=1), ShapeError, "check the axis"),
-        (lambda x: sg.vdot(x, np.ones(2) * 1j), DtypeError, "conjugate"),
+        (lambda x: sg.vdot(x, np.ones(2) * 1j), DtypeError, "complex numbers"),
         (lambda x: sg.dot(x, np.ones(3)), ShapeError, "inner lengths differ"),
         (lambda x: sg.inner(x, np.ones((2, 3))), ShapeError, "lengths are 2 and 3"),
     ],

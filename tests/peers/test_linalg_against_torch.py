@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import stepgrad as sg
+from stepgrad.ops.samples import normal
 from stepgrad.ops.solving import conditioned, invertible, positive_definite
-from stepgrad.tape.samples import normal
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.peers

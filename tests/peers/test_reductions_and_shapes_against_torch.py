@@ -137,7 +137,7 @@ SHAPES = [
     ],
     case("diag", lambda a: sg.diag(a, -1), lambda a: a.diag(-1), draw(3)),
     case("diag", lambda a: sg.diag(a, 1), lambda a: a.diag(1), draw(3, 3)),
-    case("trace", lambda a: sg.trace(a), lambda a: a.trace(), draw(3, 4)),
+    case("trace", lambda a: np.trace(a), lambda a: a.trace(), draw(3, 4)),
 ]
 
 

@@ -28,7 +28,8 @@ from stepgrad.errors import ArgumentError
 from stepgrad.execute.numpy import Program
 from stepgrad.tape.backward import walk
 from stepgrad.tape.equation import Equation
-from stepgrad.tape.recording import constant, recording
+from stepgrad.tape.leaves import constant
+from stepgrad.tape.recording import recording
 from stepgrad.tape.tape import Tape
 from stepgrad.tensor import Array
 

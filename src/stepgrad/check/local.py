@@ -26,7 +26,8 @@ from stepgrad.check.slopes import (
 from stepgrad.errors import StepgradError
 from stepgrad.execute.numpy import Program
 from stepgrad.tape.equation import Equation, Role
-from stepgrad.tape.recording import as_tensor, constant, recording
+from stepgrad.tape.leaves import as_tensor, constant
+from stepgrad.tape.recording import recording
 from stepgrad.tape.tape import Tape
 from stepgrad.tensor import Array, Tensor
 

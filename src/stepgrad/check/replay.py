@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from stepgrad import missing
+from stepgrad.cells import ASSIGN, Cell
 from stepgrad.errors import ArgumentError, DtypeError, GradientError
 from stepgrad.explain.watch import Statement, Watcher
 from stepgrad.rules import CustomRule
-from stepgrad.tape.cells import ASSIGN, Cell
-from stepgrad.tape.equation import CELL, LITERAL, Equation, next_serial, place, source_line
-from stepgrad.tape.recording import constant, record, recording, tensor
+from stepgrad.tape.equation import CELL, LITERAL, Equation, next_serial
+from stepgrad.tape.leaves import constant, tensor
+from stepgrad.tape.places import place, source_line
+from stepgrad.tape.recording import record, recording
 from stepgrad.tape.tape import Tape
 from stepgrad.tensor import Array, ArrayLike, Tensor, describe
 from stepgrad.tree import flatten

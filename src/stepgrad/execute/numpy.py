@@ -12,8 +12,8 @@ import numpy as np
 
 from stepgrad.errors import ArgumentError, ShapeError
 from stepgrad.tape.equation import LITERAL, Equation
+from stepgrad.tape.places import place_text
 from stepgrad.tape.printing import line
-from stepgrad.tape.recording import place_text
 from stepgrad.tape.tape import Tape
 from stepgrad.tensor import Array
 

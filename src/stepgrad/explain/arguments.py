@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from stepgrad.cells import Cell
 from stepgrad.errors import ArgumentError
-from stepgrad.tape.cells import Cell
 from stepgrad.tape.equation import Equation
-from stepgrad.tape.recording import tensor
+from stepgrad.tape.leaves import tensor
 from stepgrad.tensor import ArrayLike
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from stepgrad.cells import Parameter
 from stepgrad.explain.arguments import Arguments
 from stepgrad.explain.expressions import helpers
 from stepgrad.explain.formulas import Line, Written, write
@@ -18,7 +19,6 @@ from stepgrad.explain.names import Names
 from stepgrad.explain.steps import Flow, Gradient, Step, flow_of
 from stepgrad.explain.watch import Statement, Watcher
 from stepgrad.tape.backward import reachable
-from stepgrad.tape.cells import Parameter
 from stepgrad.tape.equation import CELL, CONSTANT, INPUT, LITERAL, Equation, Role
 from stepgrad.tensor import Tensor
 

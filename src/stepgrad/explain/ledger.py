@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from stepgrad.cells import Parameter
 from stepgrad.explain.arrange import Arranged, is_inline
 from stepgrad.explain.layout import plural, size_text, table
-from stepgrad.tape.cells import Parameter
 from stepgrad.tape.equation import CELL, CONSTANT, INPUT, LITERAL, Equation
 
 

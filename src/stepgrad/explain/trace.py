@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepgrad import missing
+from stepgrad.cells import Parameter
 from stepgrad.errors import ArgumentError, GradientError
 from stepgrad.explain.arguments import Arguments, open_arguments
 from stepgrad.explain.arrange import Arranged, Recorded, arrange
 from stepgrad.explain.steps import Step
 from stepgrad.explain.watch import Watcher
 from stepgrad.tape.backward import reachable, walk
-from stepgrad.tape.cells import Parameter
 from stepgrad.tape.equation import CELL, CONSTANT, INPUT, Equation, Role
 from stepgrad.tape.equation import leaves as leaf_ops
-from stepgrad.tape.recording import as_tensor, constant, recording
+from stepgrad.tape.leaves import as_tensor, constant
+from stepgrad.tape.recording import recording
 from stepgrad.tape.tape import Tape
 from stepgrad.tensor import Array, ArrayLike, Tensor, describe
 from stepgrad.tree import flatten, map_leaves

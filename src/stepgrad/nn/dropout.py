@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from stepgrad.cells import State
 from stepgrad.errors import ArgumentError
 from stepgrad.nn import initialise
 from stepgrad.nn.inputs import floating
 from stepgrad.nn.module import Module
 from stepgrad.ops import random
-from stepgrad.tape.cells import State
 from stepgrad.tensor import Tensor
 
 

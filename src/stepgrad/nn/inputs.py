@@ -8,7 +8,7 @@ import numpy as np
 
 from stepgrad.errors import ArgumentError, DtypeError
 from stepgrad.nn.module import Module
-from stepgrad.tape.recording import as_tensor
+from stepgrad.tape.leaves import as_tensor
 from stepgrad.tensor import ArrayLike, Tensor, describe
 
 

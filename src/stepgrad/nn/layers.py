@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from stepgrad.cells import Parameter
 from stepgrad.errors import DtypeError, IndexingError, ShapeError
 from stepgrad.nn import initialise
 from stepgrad.nn.inputs import check_dtype, check_sizes, floating, title
 from stepgrad.nn.module import Module
-from stepgrad.tape.cells import Parameter
-from stepgrad.tape.recording import as_tensor
+from stepgrad.tape.leaves import as_tensor
 from stepgrad.tensor import Tensor, describe, functions
 
 Initialise = Callable[[Any, tuple[int, ...], Any], Any]

@@ -7,9 +7,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from stepgrad.cells import Cell, Parameter, State
 from stepgrad.errors import ArgumentError, UnsupportedError
 from stepgrad.saving import load_values, values_of
-from stepgrad.tape.cells import Cell, Parameter, State
 from stepgrad.tape.recording import RECORDING, recording
 from stepgrad.tensor import Array
 

@@ -19,11 +19,12 @@ from stepgrad.ops.choosing import clip, where
 from stepgrad.ops.exponentials import exp
 from stepgrad.ops.powers import square
 from stepgrad.ops.registry import public
+from stepgrad.ops.samples import Sample, normal, uniform
 from stepgrad.ops.special import erfc
 from stepgrad.ops.trigonometric import tanh
+from stepgrad.tape.leaves import as_tensor
 from stepgrad.tape.op import Op, Rule, same_shape
-from stepgrad.tape.recording import as_tensor, record
-from stepgrad.tape.samples import Sample, normal, uniform
+from stepgrad.tape.recording import record
 from stepgrad.tensor import Tensor, numpy_functions
 
 __all__ = [

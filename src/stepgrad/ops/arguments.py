@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from stepgrad.errors import ArgumentError, UnsupportedError
-from stepgrad.tape.recording import as_tensor, constant
+from stepgrad.tape.leaves import as_tensor, constant
 from stepgrad.tensor import Tensor
 
 Axis = int | tuple[int, ...] | None

@@ -15,9 +15,10 @@ from stepgrad.errors import DtypeError, UnsupportedError
 from stepgrad.ops.arguments import whole
 from stepgrad.ops.expanding import broadcast, broadcast_shape
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import Sample, normal
+from stepgrad.tape.leaves import as_tensor
 from stepgrad.tape.op import Op, Rule, Shape, TensorType, same_shape
-from stepgrad.tape.recording import as_tensor, record
-from stepgrad.tape.samples import Sample, normal
+from stepgrad.tape.recording import record
 from stepgrad.tensor import Tensor, functions, numpy_functions
 
 __all__ = [

@@ -18,9 +18,10 @@ from stepgrad.ops.arithmetic import binary, numpy_dtype
 from stepgrad.ops.comparisons import isfinite, isnan
 from stepgrad.ops.expanding import broadcast, broadcast_shape
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import booleans, constant, normal
+from stepgrad.tape.leaves import as_tensor
 from stepgrad.tape.op import Op, TensorType, promoted_dtype, same_shape
-from stepgrad.tape.recording import RECORDING, as_tensor, record
-from stepgrad.tape.samples import booleans, constant, normal
+from stepgrad.tape.recording import RECORDING, record
 from stepgrad.tensor import Tensor, functions
 
 __all__ = ["clip", "fmax", "fmin", "maximum", "minimum", "nan_to_num", "where"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,20 @@ import numpy as np
 from stepgrad.ops.arithmetic import PAIR, binary, unary
 from stepgrad.ops.expanding import broadcast, broadcast_shape
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import booleans, integers
+from stepgrad.tape.leaves import as_tensor
 from stepgrad.tape.op import Op, bool_dtype
-from stepgrad.tape.samples import booleans
 from stepgrad.tensor import Tensor
 
 __all__ = [
+    "bitwise_and",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_xor",
     "equal",
     "greater",
     "greater_equal",
+    "invert",
     "isclose",
     "isfinite",
     "isinf",
@@ -55,6 +62,32 @@ logical_xor = _logic(np.logical_xor, "np.logical_xor({0}, {1})", doc="True where
 logical_not = unary(
     np.logical_not, None, booleans(2, 3), text="np.logical_not({0})", dtype=bool_dtype, doc="True where it is not."
 )
+
+
+# --- `a & b` and its like: logic on booleans, and bit by bit on integers
+
+
+def _bitwise(numpy: np.ufunc, text: str, logic: Op) -> Callable[..., Tensor]:
+    samples = [(integers(0, 16, 2, 3),) * numpy.nin]
+    make: Any = unary if numpy.nin == 1 else binary
+    if numpy.nin == 1:
+        op: Op = make(numpy, None, *samples[0], text=text)
+    else:
+        op = make(numpy, text, None, None, samples=samples)
+
+    def function(*operands: Any) -> Tensor:
+        tensors = [as_tensor(x) for x in operands]
+        return logic(*tensors) if all(t.dtype == np.bool_ for t in tensors) else op(*tensors)
+
+    function.__name__ = function.__qualname__ = numpy.__name__
+    function.__doc__ = f"`{text.format('a', 'b')}`: {logic.name} on booleans, and bit by bit on integers."
+    return public(function, numpy)
+
+
+bitwise_and = _bitwise(np.bitwise_and, "{0} & {1}", logical_and)
+bitwise_or = _bitwise(np.bitwise_or, "{0} | {1}", logical_or)
+bitwise_xor = _bitwise(np.bitwise_xor, "{0} ^ {1}", logical_xor)
+invert = bitwise_not = _bitwise(np.invert, "~{0}", logical_not)
 
 
 isnan = unary(np.isnan, None, dtype=bool_dtype, doc="True where it is not a number.")

@@ -13,10 +13,10 @@ from stepgrad.ops.joining import concatenate
 from stepgrad.ops.rearranging import flip, pad
 from stepgrad.ops.reductions import sum, widened_dtype
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import constant, normal
 from stepgrad.ops.shapes import broadcast_to, expand_dims, reshape
 from stepgrad.tape.op import Op, Shape, TensorType, same_shape
 from stepgrad.tape.recording import record
-from stepgrad.tape.samples import constant, normal
 from stepgrad.tensor import Array, Tensor, numpy_functions
 
 __all__ = ["cumprod", "cumsum", "diff", "trapezoid"]

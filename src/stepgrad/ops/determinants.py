@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import Sample, normal
 from stepgrad.ops.solving import conditioned, inv, invertible, matrices, per_matrix
+from stepgrad.tape.leaves import constant
 from stepgrad.tape.op import Op
-from stepgrad.tape.recording import constant, record
-from stepgrad.tape.samples import Sample, normal
+from stepgrad.tape.recording import record
 from stepgrad.tensor import Array, Tensor
 
 __all__ = ["SlogdetResult", "det", "slogdet"]

@@ -11,9 +11,9 @@ from stepgrad.ops.arguments import array_of, axis_of, whole
 from stepgrad.ops.expanding import to_dtype
 from stepgrad.ops.reductions import sum
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import normal
 from stepgrad.tape.op import Op, Shape, TensorType, same_shape
 from stepgrad.tape.recording import record
-from stepgrad.tape.samples import normal
 from stepgrad.tensor import Array, Tensor, numpy_functions
 
 __all__ = ["diag", "diagonal", "tril", "triu"]

@@ -15,10 +15,10 @@ from stepgrad.ops.arguments import array_of
 from stepgrad.ops.expanding import to_dtype
 from stepgrad.ops.reductions import unreduce
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import normal
 from stepgrad.ops.shapes import reshape
 from stepgrad.tape.op import Op, Shape, TensorType, promoted_dtype
 from stepgrad.tape.recording import record
-from stepgrad.tape.samples import normal
 from stepgrad.tensor import Tensor, functions
 
 __all__ = ["einsum"]

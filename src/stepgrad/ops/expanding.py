@@ -11,9 +11,9 @@ import numpy as np
 
 from stepgrad.errors import DtypeError, ShapeError
 from stepgrad.ops.registry import register
+from stepgrad.ops.samples import normal
 from stepgrad.tape.op import Op, Shape, TensorType, promoted_dtype
 from stepgrad.tape.recording import record
-from stepgrad.tape.samples import normal
 from stepgrad.tensor import Array, Tensor, functions
 
 _MOST_REMEMBERED = 10_000
@@ -159,7 +159,7 @@ def to_dtype(a: Any, dtype: Any) -> Tensor:
         >>> sg.astype(sg.tensor([1.5]), np.float32).dtype
         dtype('float32')
     """
-    from stepgrad.tape.recording import as_tensor
+    from stepgrad.tape.leaves import as_tensor
 
     tensor, wanted = as_tensor(a), np.dtype(dtype)
     if wanted.kind not in "fiubc":

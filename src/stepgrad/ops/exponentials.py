@@ -8,7 +8,7 @@ import numpy as np
 
 from stepgrad.ops.arithmetic import binary, unary
 from stepgrad.ops.choosing import mask
-from stepgrad.tape.samples import uniform
+from stepgrad.ops.samples import uniform
 
 __all__ = ["exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "logaddexp", "logaddexp2"]
 

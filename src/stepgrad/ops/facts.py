@@ -10,7 +10,7 @@ from stepgrad.ops.arguments import array_of, axis_of, whole_numbers
 from stepgrad.ops.expanding import to_dtype
 from stepgrad.ops.registry import public
 from stepgrad.ops.shapes import broadcast_to
-from stepgrad.tape.recording import constant
+from stepgrad.tape.leaves import constant
 from stepgrad.tensor import Array, ArrayLike, Tensor
 
 __all__ = [

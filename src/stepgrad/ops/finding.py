@@ -9,9 +9,9 @@ import numpy as np
 from stepgrad.ops.arguments import Axis, array_of, axes_of, axis_of, refuse
 from stepgrad.ops.reductions import from_first_axis, nonempty_shape, reduce, reduction, sum
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import booleans, distinct
 from stepgrad.tape.op import Op, Shape, TensorType, bool_dtype
 from stepgrad.tape.recording import record
-from stepgrad.tape.samples import booleans, distinct
 from stepgrad.tensor import Tensor, numpy_functions
 
 __all__ = ["all", "any", "argmax", "argmin", "count_nonzero"]

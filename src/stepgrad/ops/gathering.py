@@ -16,9 +16,9 @@ import numpy as np
 
 from stepgrad.errors import IndexingError, ShapeError
 from stepgrad.ops.registry import register
+from stepgrad.ops.samples import constant, integers, normal
 from stepgrad.tape.op import Op, Shape, TensorType, bool_dtype, same_shape
 from stepgrad.tape.recording import record
-from stepgrad.tape.samples import constant, integers, normal
 from stepgrad.tensor import Array, Tensor
 
 Index = tuple[Any, ...]

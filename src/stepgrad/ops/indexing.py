@@ -27,8 +27,10 @@ from stepgrad.ops.gathering import (
     whole_index,
 )
 from stepgrad.ops.registry import public
+from stepgrad.tape.leaves import as_tensor, constant, literal
 from stepgrad.tape.op import Shape, TensorType, promoted_dtype, type_of
-from stepgrad.tape.recording import as_tensor, constant, literal, place_text, record, user_where
+from stepgrad.tape.places import place_text, user_where
+from stepgrad.tape.recording import record
 from stepgrad.tensor import ArrayLike, Tensor, describe, functions
 
 __all__ = ["index_add", "index_set", "nonzero"]

@@ -11,6 +11,7 @@ from stepgrad.errors import ArgumentError, ShapeError
 from stepgrad.ops.arguments import array_of, axis_of, refuse_mode, whole, whole_numbers
 from stepgrad.ops.expanding import to_dtype
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import normal
 from stepgrad.ops.shapes import (
     atleast_1d,
     atleast_2d,
@@ -23,7 +24,6 @@ from stepgrad.ops.shapes import (
 )
 from stepgrad.tape.op import Op, Shape, TensorType
 from stepgrad.tape.recording import record
-from stepgrad.tape.samples import normal
 from stepgrad.tensor import Tensor
 
 __all__ = [

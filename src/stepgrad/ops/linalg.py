@@ -27,7 +27,7 @@ from stepgrad.ops.norms import matrix_norm, norm, vector_norm
 from stepgrad.ops.registry import public
 from stepgrad.ops.shapes import matrix_transpose
 from stepgrad.ops.solving import LinAlgError, inv, solve
-from stepgrad.tape.recording import constant
+from stepgrad.tape.leaves import constant
 from stepgrad.tensor import Tensor, describe, functions, numpy_functions
 
 __all__ = [

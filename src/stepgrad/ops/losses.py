@@ -13,10 +13,10 @@ import numpy as np
 from stepgrad.ops.activations import sigmoid
 from stepgrad.ops.expanding import broadcast, broadcast_shape
 from stepgrad.ops.registry import register, registry
+from stepgrad.ops.samples import integers, normal, uniform
 from stepgrad.ops.shapes import reshape
 from stepgrad.ops.softmax import softmax
 from stepgrad.tape.op import Op, Shape, TensorType, float_dtype
-from stepgrad.tape.samples import integers, normal, uniform
 from stepgrad.tensor import Array, Tensor
 
 

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from stepgrad.errors import ArgumentError, DtypeError, ShapeError
+from stepgrad.errors import ArgumentError, ShapeError
 from stepgrad.ops.arguments import whole_numbers
 from stepgrad.ops.expanding import expand, to_dtype
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import normal
 from stepgrad.ops.shapes import inverse, reshape, transpose
+from stepgrad.tape.leaves import as_tensor
 from stepgrad.tape.op import Op, Shape, TensorType, promoted_dtype
-from stepgrad.tape.recording import as_tensor, record
-from stepgrad.tape.samples import normal
+from stepgrad.tape.recording import record
 from stepgrad.tensor import Array, Tensor, describe, functions
 
 __all__ = ["cross", "dot", "inner", "kron", "matmul", "outer", "tensordot", "vdot", "vecdot"]
@@ -316,7 +317,7 @@ def vdot(a: Any, b: Any) -> Tensor:
         >>> sg.vdot(sg.tensor([[1.0, 2.0]]), [[3.0], [4.0]])
         tensor(11., dtype=float64)
     """
-    return matmul(reshape(_real("vdot", a), -1), reshape(_real("vdot", b), -1))
+    return matmul(reshape(as_tensor(a), -1), reshape(as_tensor(b), -1))
 
 
 def vecdot(x1: Any, x2: Any, axis: int = -1) -> Tensor:
@@ -330,7 +331,7 @@ def vecdot(x1: Any, x2: Any, axis: int = -1) -> Tensor:
         >>> sg.vecdot(sg.tensor([[1.0, 0.0], [0.0, 2.0]]), [3.0, 4.0])
         tensor([3., 8.], dtype=float64)
     """
-    a, b = _real("vecdot", x1), _real("vecdot", x2)
+    a, b = as_tensor(x1), as_tensor(x2)
     if not all(-t.ndim <= axis < t.ndim for t in (a, b)) or a.shape[axis] != b.shape[axis]:
         raise ShapeError(
             f"vecdot got shapes {a.shape} and {b.shape} with axis={axis}",
@@ -339,17 +340,6 @@ def vecdot(x1: Any, x2: Any, axis: int = -1) -> Tensor:
         )
     products = a * b
     return functions["sum"](products, axis=axis, dtype=None if products.equation.type.is_float else products.dtype)
-
-
-def _real(name: str, a: Any) -> Tensor:
-    tensor = as_tensor(a)
-    if tensor.dtype.kind == "c":
-        raise DtypeError(
-            f"{name} was called on {describe(tensor)}",
-            "it would conjugate its first argument, and gradients are defined for real numbers",
-            "write the real and imaginary parts out",
-        )
-    return tensor
 
 
 def kron(a: Any, b: Any) -> Tensor:

@@ -17,9 +17,10 @@ from stepgrad.ops.choosing import mask
 from stepgrad.ops.expanding import broadcast, broadcast_shape
 from stepgrad.ops.exponentials import log
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import normal, uniform
+from stepgrad.tape.leaves import as_tensor
 from stepgrad.tape.op import Op, same_shape
-from stepgrad.tape.recording import as_tensor, record
-from stepgrad.tape.samples import normal, uniform
+from stepgrad.tape.recording import record
 from stepgrad.tensor import Tensor, functions
 
 __all__ = ["cbrt", "float_power", "pow", "power", "reciprocal", "sqrt", "square"]

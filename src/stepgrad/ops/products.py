@@ -11,9 +11,9 @@ from stepgrad.ops.cumulative import along, cumprod, recurrence, shifted_in
 from stepgrad.ops.rearranging import flip
 from stepgrad.ops.reductions import count, from_first_axis, reduce, reduction, unreduce, widened_dtype
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import constant, normal
 from stepgrad.ops.shapes import as_one_axis, from_one_axis
 from stepgrad.tape.op import Op, same_shape
-from stepgrad.tape.samples import constant, normal
 from stepgrad.tensor import Array, Tensor, numpy_functions
 
 __all__ = ["prod"]

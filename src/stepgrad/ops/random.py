@@ -29,10 +29,11 @@ from stepgrad.errors import ArgumentError, DtypeError
 from stepgrad.ops.arguments import array_of, whole, whole_numbers
 from stepgrad.ops.expanding import to_dtype
 from stepgrad.ops.registry import register
+from stepgrad.ops.samples import constant as always
 from stepgrad.ops.taking import take
+from stepgrad.tape.leaves import as_tensor, constant
 from stepgrad.tape.op import Op, Shape, TensorType
-from stepgrad.tape.recording import as_tensor, constant, record
-from stepgrad.tape.samples import constant as always
+from stepgrad.tape.recording import record
 from stepgrad.tensor import Array, ArrayLike, Tensor, describe, functions
 
 __all__ = ["bernoulli", "fold_in", "integers", "key", "normal", "permutation", "split", "uniform"]

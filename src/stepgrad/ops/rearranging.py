@@ -10,10 +10,10 @@ from stepgrad.errors import ArgumentError, UnsupportedError
 from stepgrad.ops.arguments import Axis, array_of, axes_in_order, axes_of, axis_of, refuse_mode, whole, whole_numbers
 from stepgrad.ops.reductions import sum as sum_over
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import normal
 from stepgrad.ops.shapes import ravel, reshape, swapaxes
 from stepgrad.tape.op import Op, Shape, TensorType, same_shape
 from stepgrad.tape.recording import record
-from stepgrad.tape.samples import normal
 from stepgrad.tensor import Array, Tensor
 
 __all__ = ["flip", "fliplr", "flipud", "pad", "repeat", "roll", "rot90", "tile"]

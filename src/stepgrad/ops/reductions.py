@@ -12,9 +12,9 @@ from stepgrad.errors import ArgumentError
 from stepgrad.ops.arguments import Axis, array_of, axes_of, refuse
 from stepgrad.ops.expanding import expand, to_dtype
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import Sample, distinct, normal
 from stepgrad.tape.op import Op, Rule, Shape, TensorType, promoted_dtype
 from stepgrad.tape.recording import record
-from stepgrad.tape.samples import Sample, distinct, normal
 from stepgrad.tensor import Array, Tensor, functions, numpy_functions
 
 __all__ = ["amax", "amin", "max", "mean", "min", "ptp", "sum"]

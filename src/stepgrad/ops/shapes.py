@@ -11,9 +11,9 @@ from stepgrad.errors import ArgumentError, ShapeError
 from stepgrad.ops.arguments import Axis, array_of, axes_in_order, axes_of, axis_of, whole_numbers
 from stepgrad.ops.expanding import expand
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import normal
 from stepgrad.tape.op import Op, Shape, TensorType
 from stepgrad.tape.recording import record
-from stepgrad.tape.samples import normal
 from stepgrad.tensor import Tensor
 
 __all__ = [

@@ -16,10 +16,10 @@ from stepgrad.ops.arguments import Axis, array_of, axes_of
 from stepgrad.ops.exponentials import exp
 from stepgrad.ops.reductions import reduced_shape, sum, unreduce
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import normal
 from stepgrad.tape.equation import Equation
 from stepgrad.tape.op import Op, same_shape
 from stepgrad.tape.recording import record
-from stepgrad.tape.samples import normal
 from stepgrad.tensor import Tensor, functions
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]

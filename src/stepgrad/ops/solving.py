@@ -16,10 +16,11 @@ from stepgrad.ops.arguments import array_of
 from stepgrad.ops.expanding import to_dtype
 from stepgrad.ops.matrices import expand_to, outer
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import Sample, normal
 from stepgrad.ops.shapes import reshape
 from stepgrad.tape.op import Op, Shape, TensorType, promoted_dtype
-from stepgrad.tape.recording import place_text, record, user_where
-from stepgrad.tape.samples import Sample, normal
+from stepgrad.tape.places import place_text, user_where
+from stepgrad.tape.recording import record
 from stepgrad.tensor import Array, Tensor, describe
 
 __all__ = ["LinAlgError", "inv", "solve"]
@@ -45,11 +46,11 @@ def matrices(name: str, a: Any, square: bool = False) -> Tensor:
             f"{name} is defined for square matrices, and these have {shape[-2]} rows and {shape[-1]} columns",
             "check the shape; for matrices that are not square there are sg.linalg.pinv, lstsq, svd and qr",
         )
-    if tensor.dtype.kind == "c" or tensor.dtype == np.float16:
+    if tensor.dtype == np.float16:
         raise DtypeError(
             f"{name} was called on {describe(tensor)}",
-            "it is computed by LAPACK, on real matrices in float32 or float64",
-            "convert first: A.astype(np.float64), or write real and imaginary parts out",
+            "it is computed by LAPACK, in float32 or float64",
+            "convert first: A.astype(np.float32)",
         )
     if tensor.value is not None and not np.isfinite(tensor.value).all():
         raise LinAlgError(

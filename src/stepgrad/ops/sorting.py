@@ -11,11 +11,12 @@ from stepgrad.ops.arguments import array_of, axis_of, refuse_mode, whole
 from stepgrad.ops.gathering import add_along_axis_op
 from stepgrad.ops.indexing import getitem
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import constant as always
+from stepgrad.ops.samples import distinct, normal
 from stepgrad.ops.taking import take_along_axis
+from stepgrad.tape.leaves import constant
 from stepgrad.tape.op import Op, Shape, TensorType
-from stepgrad.tape.recording import constant, record
-from stepgrad.tape.samples import constant as always
-from stepgrad.tape.samples import distinct, normal
+from stepgrad.tape.recording import record
 from stepgrad.tensor import Tensor, describe, functions
 
 __all__ = ["argsort", "digitize", "searchsorted", "sort", "top_k", "unique"]

@@ -19,9 +19,10 @@ from stepgrad.ops.choosing import mask
 from stepgrad.ops.exponentials import exp, log, log1p
 from stepgrad.ops.powers import cbrt, square
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import normal, uniform
+from stepgrad.tape.leaves import as_tensor
 from stepgrad.tape.op import Op, same_shape
-from stepgrad.tape.recording import as_tensor, record
-from stepgrad.tape.samples import normal, uniform
+from stepgrad.tape.recording import record
 from stepgrad.tensor import Array, Tensor, functions, numpy_functions
 
 __all__ = ["erf", "erfc"]  # under sg itself; all of them are under sg.special

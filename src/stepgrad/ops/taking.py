@@ -12,9 +12,10 @@ from stepgrad.ops.expanding import expand
 from stepgrad.ops.gathering import check_range, take_along_axis_op
 from stepgrad.ops.indexing import getitem, nonzero
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import integers
+from stepgrad.tape.leaves import as_tensor
 from stepgrad.tape.op import Op, Shape, TensorType
-from stepgrad.tape.recording import as_tensor, record
-from stepgrad.tape.samples import integers
+from stepgrad.tape.recording import record
 from stepgrad.tensor import Tensor, functions
 
 __all__ = ["compress", "one_hot", "take", "take_along_axis"]

@@ -11,8 +11,8 @@ from stepgrad.ops.arithmetic import binary, numpy_dtype, unary
 from stepgrad.ops.choosing import mask
 from stepgrad.ops.powers import sqrt, square
 from stepgrad.ops.registry import register
+from stepgrad.ops.samples import normal, uniform
 from stepgrad.tape.op import Op, same_shape
-from stepgrad.tape.samples import normal, uniform
 from stepgrad.tensor import Tensor, numpy_functions
 
 __all__ = [

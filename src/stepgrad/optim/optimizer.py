@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from stepgrad.cells import Parameter, State
 from stepgrad.errors import ArgumentError, DtypeError, ShapeError
 from stepgrad.optim.slabs import slabs_of
 from stepgrad.saving import load_values, values_of
-from stepgrad.tape.cells import Parameter, State
 from stepgrad.tape.equation import Role
 from stepgrad.tape.recording import RECORDING, recording
 from stepgrad.tensor import Array, ArrayLike, Tensor

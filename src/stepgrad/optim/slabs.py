@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from stepgrad.tape.cells import Cell
+from stepgrad.cells import Cell
 from stepgrad.tensor import Array
 
 _MOST_LAID = 65_536

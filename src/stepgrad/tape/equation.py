@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import enum
 import itertools
-import linecache
-from types import CodeType
 from typing import Any
 
 from stepgrad.tape.op import Op, TensorType
+from stepgrad.tape.places import Where
 from stepgrad.tensor import Tensor
-
-Where = tuple[CodeType, int]
-"""A place in the user's code: a code object and the position of the instruction in it."""
 
 
 class Role(enum.Enum):
@@ -125,22 +121,6 @@ class Cut:
 
     def __init__(self, reason: str, where: Where | None, sources: tuple[Any, ...]) -> None:
         self.reason, self.where, self.sources = reason, where, sources
-
-
-def place(where: Where | None) -> tuple[str, int]:
-    """File and line number; ("<unknown>", 0) where there is none."""
-    if where is None:
-        return "<unknown>", 0
-    code, position = where
-    for start, end, line in code.co_lines():
-        if line is not None and start <= position < end:
-            return code.co_filename, line
-    return code.co_filename, code.co_firstlineno
-
-
-def source_line(where: Where | None) -> str:
-    """The user's line of code, stripped; empty where the source can't be read."""
-    return linecache.getline(*place(where)).strip()
 
 
 def _no_shape(*types: TensorType, **params: Any) -> tuple[int, ...]:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from stepgrad.errors import ArgumentError
-from stepgrad.tape.equation import CELL, CONSTANT, INPUT, LITERAL, Equation, Role, leaves, place
+from stepgrad.tape.equation import CELL, CONSTANT, INPUT, LITERAL, Equation, Role, leaves
 from stepgrad.tape.op import Op, type_of
+from stepgrad.tape.places import place
 from stepgrad.tape.tape import Tape
 
 _LEAVES = {"input": INPUT, "constant": CONSTANT, "cell": CELL}
@@ -115,7 +116,7 @@ def parse(text: str, ops: dict[str, Op]) -> Tape:
 
 
 def _arguments(text: str, known: dict[str, Equation]) -> tuple[tuple[Equation, ...], dict[str, Any]]:
-    from stepgrad.tape.recording import literal
+    from stepgrad.tape.leaves import literal
 
     call = ast.parse(f"f({text.replace('%', '_serial_')})", mode="eval").body
     assert isinstance(call, ast.Call)

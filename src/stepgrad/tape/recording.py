@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -13,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from stepgrad.errors import AbstractValueError, ArgumentError, DtypeError, StepgradError, UnsupportedError
+from stepgrad.errors import AbstractValueError, ArgumentError, StepgradError, UnsupportedError
 from stepgrad.tape.cache import reads_of
-from stepgrad.tape.equation import CONSTANT, INPUT, LITERAL, Cut, Equation, Role, Where, place, source_line
-from stepgrad.tape.op import OUTPUT, Op, TensorType, type_of
-from stepgrad.tensor import Array, ArrayLike, Tensor, describe, functions
+from stepgrad.tape.equation import CONSTANT, LITERAL, Cut, Equation, Role
+from stepgrad.tape.leaves import literal
+from stepgrad.tape.op import OUTPUT, Op, TensorType
+from stepgrad.tape.places import in_engine, known_files, place_text, user_where
+from stepgrad.tensor import Tensor, describe, functions
 
 ndarray = np.ndarray
 
@@ -155,7 +156,7 @@ def record(op: Op, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Tensor
         where = of.where
     else:
         frame: FrameType | None = sys._getframe(1)
-        while frame is not None and (_is_engine.get(frame.f_code.co_filename) or _in_engine(frame)):
+        while frame is not None and (known_files.get(frame.f_code.co_filename) or in_engine(frame)):
             frame = frame.f_back
         where = None if frame is None else (frame.f_code, frame.f_lasti)
     equation = Equation(
@@ -204,141 +205,6 @@ def _constant_of(op: Op, sources: tuple[Equation, ...], type: TensorType, state:
 _MOST_CUTS = 4
 
 
-# --- leaves
-
-
-def as_tensor(x: Any) -> Tensor:
-    """The tensor that an operand stands for: itself, a cell's value, a Python number, a constant array."""
-    kind = type(x)
-    if kind is Tensor:
-        return x
-    if kind is float or kind is int or kind is bool:
-        return literal(x)
-    if isinstance(x, ArrayLike):
-        return x._tensor
-    return constant(x)
-
-
-def literal(x: float | int | bool) -> Tensor:
-    """A Python number, which takes the dtype of what it meets."""
-    known = _literals.get((type(x), x))
-    if known is not None and (x or repr(x) == repr(known.value)):  # 0.0 == -0.0
-        return known
-    dtype = np.dtype(np.bool_ if type(x) is bool else np.int64 if type(x) is int else np.float64)
-    equation = Equation(LITERAL, (), {"value": x}, type_of((), dtype, weak=True), False)
-    equation.value = x
-    made = Tensor(x, equation)
-    if len(_literals) < _MOST_LITERALS:
-        _literals[type(x), x] = made
-    return made
-
-
-_literals: dict[Any, Tensor] = {}
-_MOST_LITERALS = 1_000
-
-
-def constant(x: Any) -> Tensor:
-    """A constant: its own read-only copy of an array, to which no gradient flows."""
-    # Like every leaf, its equation gets the value only once something is known to read it.
-    value = read_only_copy(x)
-    return Tensor(value, Equation(CONSTANT, (), {}, type_of(value.shape, value.dtype), False))
-
-
-def tensor(x: Any, dtype: Any = None, *, name: str | None = None) -> Tensor:
-    """A tensor with a copy of the numbers in `x`; gradients can be taken with respect to it.
-
-    Args:
-        x: an array, a tensor, or (nested) lists of numbers.
-        dtype: the dtype to convert to; by default NumPy's choice for `x`.
-        name: what printing and messages call it.
-
-    Example:
-        >>> sg.tensor([1.0, 2.0], name="x")
-        tensor([1., 2.], dtype=float64, name='x')
-    """
-    value = read_only_copy(x.numpy() if isinstance(x, ArrayLike) else x, dtype)
-    type = type_of(value.shape, value.dtype)
-    made = Equation(INPUT, (), {}, type, type.is_float)
-    made.name = name
-    return Tensor(value, made)
-
-
-def read_only_copy(x: Any, dtype: Any = None) -> Array:
-    """A copy of `x` that nobody can write to; `x` itself where that is already so."""
-    if type(x) is ndarray and not x.flags.writeable and x.base is None and dtype in (None, x.dtype):
-        return x
-    try:
-        value = np.array(x, dtype=dtype)
-    except (ValueError, TypeError) as error:
-        raise DtypeError(
-            f"a {type(x).__name__} can't be made into a tensor",
-            f"NumPy says: {error}",
-            "pass numbers, equally long lists of numbers, or a NumPy array",
-        ) from None
-    if value.dtype.kind not in "fiubc":
-        raise DtypeError(
-            f"a {type(x).__name__} with dtype {value.dtype} can't be made into a tensor",
-            "tensors hold floating-point numbers, integers or booleans",
-            "convert text and objects to numbers first, for example with array.astype(np.float64)",
-        )
-    value.setflags(write=False)
-    return value
-
-
-# --- places in the user's code
-
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_ENGINE = tuple(
-    _ROOT + part
-    for part in (
-        *(folder + os.sep for folder in ("tape", "ops", "optim")),
-        *(module + ".py" for module in ("tensor", "transforms", "rules", "missing", "losses")),
-    )
-)
-_is_engine: dict[str, bool] = {}
-
-
-def _in_engine(frame: FrameType) -> bool:
-    file = frame.f_code.co_filename
-    if file not in _is_engine:
-        _is_engine[file] = file.startswith(_ENGINE)
-    return _is_engine[file]
-
-
-def user_frame(depth: int = 2) -> FrameType | None:
-    """The innermost frame that is not the engine's own."""
-    frame: FrameType | None = sys._getframe(depth)
-    while frame is not None and _in_engine(frame):
-        frame = frame.f_back
-    return frame
-
-
-def user_where(depth: int = 2) -> Where | None:
-    frame = user_frame(depth)
-    return None if frame is None else (frame.f_code, frame.f_lasti)
-
-
-def variable_name(tensor: Tensor) -> str | None:
-    """The user's name for a tensor: the one it has, or that of a variable bound to it."""
-    if tensor.equation.name:
-        return tensor.equation.name
-    frame = user_frame()
-    while frame is not None:
-        if not _is_engine.get(frame.f_code.co_filename):
-            for name, bound in frame.f_locals.items():
-                if bound is tensor or (isinstance(bound, ArrayLike) and bound._tensor is tensor):
-                    return name
-        frame = frame.f_back if frame.f_code.co_name != "<module>" else None
-    return None
-
-
-def place_text(where: Where | None) -> str:
-    """`net.py:12: Z = W @ X`: how messages speak of a place in the user's code."""
-    file, number = place(where)
-    source = source_line(where)
-    return f"{os.path.basename(file)}:{number}" + (f": {source}" if source else "")
-
-
 # --- errors
 
 
@@ -377,7 +243,5 @@ def check_leaving(tensor: Tensor, how: str) -> None:
         )
 
 
-functions["as_tensor"] = as_tensor
 functions["record"] = record
-functions["variable_name"] = variable_name
 functions["check_leaving"] = check_leaving

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from stepgrad.tape.backward import reachable
 from stepgrad.tape.equation import Equation, Role, leaves
-from stepgrad.tape.recording import as_tensor
+from stepgrad.tape.leaves import as_tensor
 
 
 class Tape:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stepgrad.errors import ArgumentError, DataError, ShapeError, StepgradError
-from stepgrad.tape.recording import no_grad, read_only_copy
+from stepgrad.tape.leaves import read_only_copy
+from stepgrad.tape.recording import no_grad
 from stepgrad.tensor import ArrayLike, Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -12,7 +12,7 @@ import numpy as np
 
 from stepgrad.errors import ArgumentError, TrainingError
 from stepgrad.nn import Module
-from stepgrad.tape.recording import tensor
+from stepgrad.tape.leaves import tensor
 from stepgrad.tensor import Tensor
 from stepgrad.train import arrays
 from stepgrad.train.arrays import Array, Pair

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from stepgrad import losses, nn
 from stepgrad.check import check_gradients
 from stepgrad.errors import ArgumentError, GradientError
-from stepgrad.tape.recording import tensor
+from stepgrad.tape.leaves import tensor
 from stepgrad.train import arrays, digits, files, network, saving, tables
 from stepgrad.train.arrays import Array, Pair
 from stepgrad.train.columns import Classes, Numeric, Quantity, check_rows, choose_columns, choose_target, encode

@@ -8,8 +8,9 @@ import numpy as np
 
 from stepgrad.errors import DtypeError, ShapeError, UnsupportedError
 from stepgrad.tape.equation import CELL, Equation, Role
+from stepgrad.tape.leaves import as_tensor, read_only_copy
 from stepgrad.tape.op import Op, TensorType, type_of
-from stepgrad.tape.recording import RECORDING, as_tensor, read_only_copy, record, recording
+from stepgrad.tape.recording import RECORDING, record, recording
 from stepgrad.tensor import Array, ArrayLike, Tensor, describe, describe_value
 
 
