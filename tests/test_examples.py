@@ -55,6 +55,22 @@ def test_python_blocks(page: Path, number: int, text: str, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(("page", "number", "text"), blocks("console"))
+def test_terminal_captures(page: Path, number: int, text: str) -> None:
+    """`$ command` prints what stands below it; `...` stands for any lines."""
+    first, _, shown = text.partition("\n")
+    command = first.removeprefix("$ ").split()
+    assert command[0] == "stepgrad"
+    done = subprocess.run([sys.executable, "-m", "stepgrad.cli", *command[1:]], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    printed = "\n".join(line.rstrip() for line in done.stdout.splitlines())
+    position = 0
+    for part in re.split(r"^\.\.\.$\n?", shown, flags=re.M):
+        found = printed.find(part.strip("\n"), position)
+        assert found >= 0, f"not printed, or not in this order:\n{part}\nby {first}:\n{printed}"
+        position = found + len(part.strip("\n"))
+
+
 @pytest.mark.parametrize(("page", "number", "text"), blocks("pycon"))
 def test_console_blocks(page: Path, number: int, text: str) -> None:
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
