@@ -29,6 +29,7 @@ __all__ = [
     "ceil",
     "copysign",
     "divide",
+    "divmod",
     "fabs",
     "fix",
     "floor",
@@ -180,6 +181,19 @@ fmod = binary(
     lambda g, out, a, b: -g * trunc(a / b),
     doc="The remainder of a / b with the sign of a, as in C.",
 )
+
+
+def divmod(x1: Any, x2: Any) -> tuple[Tensor, Tensor]:
+    """`(a // b, a % b)`: how often b fits into a, and what remains.
+
+    Example:
+        >>> sg.divmod(sg.tensor([7.0]), 2.0)
+        (tensor([3.], dtype=float64), tensor([1.], dtype=float64))
+    """
+    return floor_divide(x1, x2), remainder(x1, x2)
+
+
+public(divmod, np.divmod)
 
 
 # --- sign and absolute value

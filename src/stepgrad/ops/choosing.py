@@ -9,6 +9,7 @@ remembers which gradients are masked, and masks what elementwise equations pass 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from stepgrad.tape.op import Op, TensorType, promoted_dtype, same_shape
 from stepgrad.tape.recording import RECORDING, record
 from stepgrad.tensor import Tensor, functions
 
-__all__ = ["clip", "fmax", "fmin", "maximum", "minimum", "nan_to_num", "where"]
+__all__ = ["clip", "fmax", "fmin", "maximum", "minimum", "nan_to_num", "select", "where"]
 
 
 def mask(g: Tensor, condition: Tensor) -> Tensor:
@@ -83,7 +84,36 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
     return _where(condition, x, y)
 
 
+def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Tensor:
+    """Takes from the first choice whose condition holds, and from `default` where none does.
+
+    Args:
+        condlist: conditions.
+        choicelist: what to take, one for each condition; all are broadcast together.
+        default: what to take elsewhere.
+
+    Raises:
+        ArgumentError: there are not as many choices as conditions.
+
+    Example:
+        >>> x = sg.tensor([-2.0, 0.5, 3.0])
+        >>> sg.select([x < 0, x < 1], [-x, x**2])
+        tensor([2.  , 0.25, 0.  ], dtype=float64)
+    """
+    if len(condlist) != len(choicelist) or not len(condlist):
+        raise ArgumentError(
+            f"select was given {len(condlist)} conditions and {len(choicelist)} choices",
+            "each condition has its choice, and there has to be one at least",
+            "pass two lists of the same length",
+        )
+    taken = as_tensor(default)
+    for condition, choice in reversed(list(zip(condlist, choicelist, strict=True))):
+        taken = where(condition, choice, taken)
+    return taken
+
+
 public(where, np.where)
+public(select, np.select)
 functions["mask"] = mask
 
 

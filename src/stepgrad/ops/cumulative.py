@@ -19,7 +19,7 @@ from stepgrad.tape.op import Op, Shape, TensorType, same_shape
 from stepgrad.tape.recording import record
 from stepgrad.tensor import Array, Tensor, numpy_functions
 
-__all__ = ["cumprod", "cumsum", "diff", "trapezoid"]
+__all__ = ["cumprod", "cumsum", "cumulative_prod", "cumulative_sum", "diff", "trapezoid"]
 
 
 def along(axis: int, start: int | None, stop: int | None) -> tuple[slice, ...]:
@@ -175,6 +175,45 @@ def _run(op: Op, a: Any, axis: int | None, dtype: Any, refused: dict[str, Any]) 
     return result if dtype is None or result.dtype == tensor.dtype else to_dtype(result, dtype)
 
 
+def cumulative_sum(
+    x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False, **refused: Any
+) -> Tensor:
+    """Running sums, perhaps with the 0 that they start from; see `cumsum`.
+
+    Example:
+        >>> sg.cumulative_sum(sg.tensor([1.0, 2.0]), include_initial=True)
+        tensor([0., 1., 3.], dtype=float64)
+    """
+    return _from_initial("cumulative_sum", _cumsum, x, axis, dtype, 0 if include_initial else None, refused)
+
+
+def cumulative_prod(
+    x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False, **refused: Any
+) -> Tensor:
+    """Running products, perhaps with the 1 that they start from; see `cumprod`.
+
+    Example:
+        >>> sg.cumulative_prod(sg.tensor([2.0, 3.0]), include_initial=True)
+        tensor([1., 2., 6.], dtype=float64)
+    """
+    return _from_initial("cumulative_prod", _cumprod, x, axis, dtype, 1 if include_initial else None, refused)
+
+
+def _from_initial(
+    name: str, op: Op, x: Any, axis: int | None, dtype: Any, initial: float | None, refused: dict[str, Any]
+) -> Tensor:
+    tensor = array_of(x)
+    if axis is None and tensor.ndim != 1:
+        raise ArgumentError(
+            f"{name} was called on shape {tensor.shape} without an axis",
+            "sums run along one axis, and only of a vector it is clear which",
+            "name it: axis=0",
+        )
+    wanted = 0 if axis is None else axis
+    result = _run(op, tensor, wanted, dtype, refused)
+    return result if initial is None else shifted_in(result, axis_of(wanted, tensor.ndim), 1, 0, initial)
+
+
 def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Tensor:
     """Differences between neighbours, `a[1:] - a[:-1]`, taken n times.
 
@@ -240,6 +279,8 @@ def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Tensor:
 
 public(cumsum, np.cumsum)
 public(cumprod, np.cumprod)
+public(cumulative_sum, np.cumulative_sum)
+public(cumulative_prod, np.cumulative_prod)
 public(diff, np.diff)
 public(trapezoid, np.trapezoid)
 

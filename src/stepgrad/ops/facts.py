@@ -16,12 +16,18 @@ from stepgrad.tensor import Array, ArrayLike, Tensor
 __all__ = [
     "allclose",
     "array_equal",
+    "conj",
+    "conjugate",
     "empty_like",
     "full_like",
+    "imag",
+    "iscomplex",
     "iscomplexobj",
+    "isreal",
     "isrealobj",
     "ndim",
     "ones_like",
+    "real",
     "result_type",
     "shape",
     "size",
@@ -88,6 +94,59 @@ def isrealobj(x: Any) -> bool:
         True
     """
     return not iscomplexobj(x)
+
+
+def real(val: Any) -> Tensor:
+    """The number itself: tensors are real.
+
+    Example:
+        >>> sg.real(sg.tensor([1.0]))
+        tensor([1.], dtype=float64)
+    """
+    return array_of(val)
+
+
+def conjugate(x: Any) -> Tensor:
+    """The number itself: tensors are real.
+
+    Example:
+        >>> sg.conj(sg.tensor([1.0]))
+        tensor([1.], dtype=float64)
+    """
+    return array_of(x)
+
+
+conj = conjugate
+
+
+def imag(val: Any) -> Tensor:
+    """0, as a constant: tensors are real.
+
+    Example:
+        >>> sg.imag(sg.tensor([1.0]))
+        tensor([0.], dtype=float64)
+    """
+    return zeros_like(val)
+
+
+def isreal(x: Any) -> Tensor:
+    """True everywhere: tensors are real.
+
+    Example:
+        >>> sg.isreal(sg.tensor([1.0]))
+        tensor([ True], dtype=bool)
+    """
+    return ones_like(x, np.bool_)
+
+
+def iscomplex(x: Any) -> Tensor:
+    """False everywhere: tensors are real.
+
+    Example:
+        >>> sg.iscomplex(sg.tensor([1.0]))
+        tensor([False], dtype=bool)
+    """
+    return zeros_like(x, np.bool_)
 
 
 def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> bool:
@@ -176,6 +235,11 @@ public(size, np.size)
 public(result_type, np.result_type)
 public(iscomplexobj, np.iscomplexobj)
 public(isrealobj, np.isrealobj)
+public(real, np.real, np.real_if_close)
+public(conjugate, np.conjugate)
+public(imag, np.imag)
+public(isreal, np.isreal)
+public(iscomplex, np.iscomplex)
 public(array_equal, np.array_equal)
 public(allclose, np.allclose)
 public(zeros_like, np.zeros_like)

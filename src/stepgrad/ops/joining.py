@@ -38,6 +38,7 @@ __all__ = [
     "meshgrid",
     "split",
     "stack",
+    "unstack",
     "vsplit",
     "vstack",
 ]
@@ -133,6 +134,19 @@ def stack(arrays: Sequence[Any], axis: int = 0) -> Tensor:
         )
     place = axis_of(axis, tensors[0].ndim + 1)
     return concatenate([expand_dims(t, place) for t in tensors], place)
+
+
+def unstack(x: Any, /, *, axis: int = 0) -> tuple[Tensor, ...]:
+    """The slices along an axis, without it: the inverse of `stack`.
+
+    Example:
+        >>> first, second = sg.unstack(sg.tensor([[1.0, 2.0], [3.0, 4.0]]), axis=1)
+        >>> first
+        tensor([1., 3.], dtype=float64)
+    """
+    tensor = array_of(x)
+    index = (slice(None),) * axis_of(axis, tensor.ndim)
+    return tuple(tensor[(*index, i)] for i in range(tensor.shape[len(index)]))
 
 
 def vstack(tup: Sequence[Any]) -> Tensor:
@@ -295,6 +309,7 @@ def meshgrid(*xi: Any, indexing: str = "xy", sparse: bool = False) -> tuple[Tens
     return tuple(grid) if sparse else broadcast_arrays(*grid)
 
 
+public(unstack, np.unstack)
 public(concatenate, np.concatenate, np.concat)
 public(stack, np.stack)
 public(vstack, np.vstack)

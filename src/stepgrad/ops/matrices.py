@@ -16,7 +16,7 @@ from stepgrad.ops.shapes import inverse, reshape, transpose
 from stepgrad.tape.leaves import as_tensor
 from stepgrad.tape.op import Op, Shape, TensorType, promoted_dtype
 from stepgrad.tape.recording import record
-from stepgrad.tensor import Array, Tensor, describe, functions
+from stepgrad.tensor import Array, Tensor, describe, functions, numpy_functions
 
 __all__ = ["cross", "dot", "inner", "kron", "matmul", "outer", "tensordot", "vdot", "vecdot"]
 
@@ -362,25 +362,28 @@ def kron(a: Any, b: Any) -> Tensor:
     return reshape(blocks, tuple(n * m for n, m in zip(long, wide, strict=True)))
 
 
-def cross(a: Any, b: Any, axis: int = -1) -> Tensor:
+def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Tensor:
     """The cross product of vectors with three components.
 
     Args:
-        a, b: tensors or arrays, broadcast together, of length 3 along `axis`.
+        a, b: tensors or arrays, of length 3 along their axis, broadcast together over the others.
+        axisa, axisb, axisc: the axes of the vectors in a, b and the result.
+        axis: one for all three.
 
     Example:
         >>> sg.cross(sg.tensor([1.0, 0.0, 0.0]), [0.0, 1.0, 0.0])
         tensor([0., 0., 1.], dtype=float64)
     """
     x, y = as_tensor(a), as_tensor(b)
-    if not all(-t.ndim <= axis < t.ndim and t.shape[axis] == 3 for t in (x, y)):
+    axes = (axisa, axisb, axisc) if axis is None else (axis,) * 3
+    if not all(-t.ndim <= i < t.ndim and t.shape[i] == 3 for t, i in zip((x, y), axes, strict=False)):
         raise ShapeError(
-            f"cross got shapes {x.shape} and {y.shape} with axis={axis}",
+            f"cross got shapes {x.shape} and {y.shape} with axis={axes[0] if len(set(axes)) == 1 else axes}",
             "the cross product is defined for vectors with three components",
             "check the axis; in the plane write a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]",
         )
-    (x0, x1, x2), (y0, y1, y2) = (functions["moveaxis"](t, axis, 0) for t in (x, y))
-    return functions["stack"]([x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0], axis)
+    (x0, x1, x2), (y0, y1, y2) = (functions["moveaxis"](t, i, 0) for t, i in zip((x, y), axes, strict=False))
+    return functions["stack"]([x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0], axes[2])
 
 
 public(matmul, np.matmul, np.linalg.matmul)
@@ -391,4 +394,5 @@ public(inner, np.inner)
 public(vdot, np.vdot)
 public(vecdot, np.vecdot, np.linalg.vecdot)
 public(kron, np.kron)
-public(cross, np.cross, np.linalg.cross)
+public(cross, np.cross)
+numpy_functions[np.linalg.cross] = lambda x1, x2, axis=-1: cross(x1, x2, axis=axis)

@@ -14,11 +14,11 @@ from stepgrad.ops.expanding import to_dtype
 from stepgrad.ops.joining import concatenate
 from stepgrad.ops.rearranging import flip
 from stepgrad.ops.registry import public, register
+from stepgrad.ops.samples import normal
 from stepgrad.ops.shapes import moveaxis, reshape
 from stepgrad.ops.sorting import searchsorted
-from stepgrad.tape.op import Op, Shape, TensorType
 from stepgrad.tape.leaves import as_tensor
-from stepgrad.ops.samples import normal
+from stepgrad.tape.op import Op, Shape, TensorType
 from stepgrad.tensor import Tensor, functions
 
 __all__ = ["convolve", "correlate", "gradient", "interp", "linspace", "polyval"]
@@ -247,7 +247,8 @@ def _slope(f: Tensor, distance: Tensor, axis: int, edge_order: int) -> Tensor:
         )
     shape = [n - 1 if i == axis else 1 for i in range(f.ndim)]
     steps = reshape(diff(distance), shape) if distance.ndim else reshape(distance, [1] * f.ndim)
-    slopes = diff(f, axis=axis) / to_dtype(steps, f.dtype)  # between neighbours
+    steps = to_dtype(steps, f.dtype)
+    slopes = diff(f, axis=axis) / steps  # between neighbours
 
     def part(x: Tensor, start: int | None, stop: int | None) -> Tensor:
         return x[along(axis, start, stop)] if x.shape[axis] > 1 else x

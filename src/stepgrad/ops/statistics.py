@@ -27,7 +27,7 @@ from stepgrad.ops.shapes import as_one_axis, broadcast_to, expand_dims
 from stepgrad.tape.op import Shape, TensorType
 from stepgrad.tensor import Array, Tensor, functions
 
-__all__ = ["average", "median", "nanmean", "nansum", "std", "var"]
+__all__ = ["average", "median", "nanmean", "nansum", "percentile", "quantile", "std", "var"]
 
 
 def _spread_shape(a: TensorType, axis: tuple[int, ...], keepdims: bool, ddof: float) -> Shape:
@@ -214,6 +214,55 @@ def median(a: Any, axis: Axis = None, *, keepdims: bool = False, **refused: Any)
     return expand_dims(result, axes) if keepdims else result
 
 
+def quantile(a: Any, q: Any, axis: Axis = None, *, keepdims: bool = False, **refused: Any) -> Tensor:
+    """The values below which given parts of the elements lie, on straight lines between neighbours in order.
+
+    Args:
+        a: a tensor or array.
+        q: the parts, from 0 to 1: a number, or a vector, whose axis comes first in the result.
+        axis: the axis or axes to reduce; by default all.
+        keepdims: keep the axes, with length 1.
+
+    Example:
+        >>> sg.quantile(sg.tensor([1.0, 2.0, 4.0, 8.0]), [0.5, 0.9])
+        tensor([3. , 6.8], dtype=float64)
+    """
+    refuse("quantile", refused)
+    tensor, parts = array_of(a), array_of(q)
+    axes = axes_of(axis, tensor.ndim)
+    n = count(tensor.shape, axes)
+    if not n or parts.ndim > 1 or (parts.value is not None and not np.all((parts.value >= 0) & (parts.value <= 1))):
+        raise ArgumentError(
+            f"quantiles {parts.tolist() if parts.value is not None else parts.shape} of {n} elements were asked for",
+            "they are parts, from 0 to 1, of one element at least",
+            "pass 0.9 for the value that nine of ten elements lie below",
+        )
+    if not tensor.equation.type.is_float:
+        tensor = to_dtype(tensor, np.float64)
+    ordered = functions["sort"](as_one_axis(tensor, axes), axis=-1)
+    places = to_dtype(parts * (n - 1), tensor.dtype)
+    below = functions["floor"](places)
+    part, first = places - below, to_dtype(below, np.intp)
+    low, high = (ordered[..., functions["minimum"](first + i, n - 1)] for i in (0, 1))
+    result = where(part == 0, low, low + (high - low) * part)
+    nan = functions["isnan"](ordered[..., -1])
+    result = where(expand_dims(nan, -1) if parts.ndim else nan, math.nan, result)
+    if parts.ndim:
+        result = functions["moveaxis"](result, -1, 0)
+    return expand_dims(result, tuple(i + parts.ndim for i in axes)) if keepdims else result
+
+
+def percentile(a: Any, q: Any, axis: Axis = None, *, keepdims: bool = False, **refused: Any) -> Tensor:
+    """`quantile` with parts out of a hundred.
+
+    Example:
+        >>> sg.percentile(sg.tensor([1.0, 2.0, 4.0]), 50)
+        tensor(2., dtype=float64)
+    """
+    refuse("percentile", refused)
+    return quantile(a, array_of(q) / 100, axis, keepdims=keepdims)
+
+
 def nansum(a: Any, axis: Axis = None, *, keepdims: bool = False, **refused: Any) -> Tensor:
     """The sum of the elements that are not NaN; NaN elements get the gradient 0.
 
@@ -243,5 +292,7 @@ public(var, np.var)
 public(std, np.std)
 public(average, np.average)
 public(median, np.median)
+public(quantile, np.quantile)
+public(percentile, np.percentile)
 public(nansum, np.nansum)
 public(nanmean, np.nanmean)
