@@ -23,6 +23,7 @@ from stepgrad.ops.expanding import to_dtype as astype
 from stepgrad.ops.exponentials import *
 from stepgrad.ops.facts import *
 from stepgrad.ops.finding import *
+from stepgrad.ops.identities import *
 from stepgrad.ops.indexing import *
 from stepgrad.ops.joining import *
 from stepgrad.ops.matrices import *
@@ -40,7 +41,7 @@ from stepgrad.ops.special import *
 from stepgrad.ops.statistics import *
 from stepgrad.ops.taking import *
 from stepgrad.ops.trigonometric import *
-from stepgrad.rules import checkpoint, custom_rule, name, stop_gradient
+from stepgrad.rules import checkpoint, custom_rule, name
 from stepgrad.tape.leaves import tensor
 from stepgrad.tape.recording import no_grad
 from stepgrad.tape.tape import Tape

@@ -1,4 +1,4 @@
-"""Taking differentiation into one's own hands: stop_gradient, custom rules, checkpoints, names."""
+"""Taking differentiation into one's own hands: custom rules, checkpoints, names."""
 
 from __future__ import annotations
 
@@ -7,37 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from stepgrad.errors import ArgumentError, GradientError, ShapeError
-from stepgrad.ops.registry import register
-from stepgrad.ops.samples import normal
 from stepgrad.tape.equation import next_serial
 from stepgrad.tape.leaves import as_tensor
-from stepgrad.tape.op import Op, same_shape
+from stepgrad.tape.op import Op
 from stepgrad.tape.recording import record, recording
 from stepgrad.tensor import ArrayLike, Tensor, describe
-
-_stop_gradient = register(
-    Op(
-        "stop_gradient",
-        shape=same_shape,
-        numpy=lambda a: a,
-        rules=(None,),
-        text="{0}",
-        samples=[(normal(2, 3),)],
-        elementwise=True,
-        cost=lambda *types, **params: 0.0,
-        doc="The same value, through which no gradient flows.",
-    )
-)
-
-
-def stop_gradient(x: Any) -> Tensor:
-    """The same value, as a constant: no gradient flows through it.
-
-    Example:
-        >>> float(sg.grad(lambda x: x * sg.stop_gradient(x))(3.0))
-        3.0
-    """
-    return record(_stop_gradient, (as_tensor(x),), {})
 
 
 def name(x: ArrayLike, name: str) -> Any:

@@ -11,33 +11,16 @@ import numpy as np
 from stepgrad import missing
 from stepgrad.cells import Cell
 from stepgrad.errors import ArgumentError, DtypeError, GradientError
-from stepgrad.ops.arithmetic import same
-from stepgrad.ops.registry import register
-from stepgrad.ops.samples import normal
+from stepgrad.ops.identities import alias
 from stepgrad.tape.backward import check_scalar, reachable, walk
 from stepgrad.tape.equation import CELL, CONSTANT, Equation, Role, next_serial
 from stepgrad.tape.leaves import as_tensor, constant, tensor
-from stepgrad.tape.op import Op, same_shape, type_of
+from stepgrad.tape.op import type_of
 from stepgrad.tape.recording import RECORDING, recording
 from stepgrad.tensor import ArrayLike, Tensor
 from stepgrad.tree import flatten
 
 Wrt = int | str | Sequence[int | str]
-
-alias = register(
-    Op(
-        "alias",
-        shape=same_shape,
-        numpy=lambda a: a,
-        rules=(same,),
-        text="{0}",
-        samples=[(normal(2, 3),)],
-        elementwise=True,
-        analytic=True,
-        cost=lambda *types, **params: 0.0,
-        doc="The same tensor under a new identity: an argument of a function that is being differentiated.",
-    )
-)
 
 
 def backward(loss: Any, wrt: Any) -> Any:

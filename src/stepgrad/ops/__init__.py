@@ -18,6 +18,7 @@ from stepgrad.ops import (
     facts,
     finding,
     gathering,
+    identities,
     indexing,
     joining,
     least_squares,
