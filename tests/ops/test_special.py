@@ -40,9 +40,9 @@ def test_polygamma(n: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["iv", "jv"])
-@pytest.mark.parametrize("order", [-2, 0, 1, 3])
-def test_bessel_functions_of_whole_order(name: str, order: int) -> None:
-    function, x = getattr(special, name), np.array([-1.5, 0.0, 2.5])
+@pytest.mark.parametrize("order", [-2, 0, 1, 3, 2.5])
+def test_bessel_functions(name: str, order: float) -> None:
+    function, x = getattr(special, name), np.array([-1.5, 0.0, 2.5] if order == int(order) else [0.5, 2.5])
     np.testing.assert_array_equal(function(order, sg.tensor(x)).numpy(), function(order, x))
     slope = sg.grad(lambda x: np.sum(function(order, x)))(x)
     np.testing.assert_allclose(slope, getattr(special, name + "p")(order, x), rtol=1e-12, atol=1e-12)
@@ -77,7 +77,7 @@ def test_what_has_no_derivative_is_refused() -> None:
     x = sg.tensor([0.5])
     with pytest.raises(UnsupportedError, match="gammainc was called"):
         special.gammainc(x, 1.0)
-    with pytest.raises(ArgumentError, match=r"the order of a Bessel function was given as 0.5"):
-        special.jv(0.5, x)
+    with pytest.raises(ArgumentError, match=r"jv was called with an order of"):
+        special.jv(x, 1.0)
     with pytest.raises(ArgumentError, match=r"n=-1"):
         sg.special.polygamma(-1, x)

@@ -239,7 +239,7 @@ kl_div = binary(
 )
 
 
-# --- Bessel functions of whole order: their derivatives are those of the orders below and above
+# --- Bessel functions: their derivatives are those of the orders below and above
 
 
 def _bessel(name: str, numpy: Callable[..., Any], sign: int, doc: str) -> Callable[[int, Any], Tensor]:
@@ -256,21 +256,27 @@ def _bessel(name: str, numpy: Callable[..., Any], sign: int, doc: str) -> Callab
             numpy=meaning,
             rules=(lambda g, out, a, v: g * ((of_order(v - 1, a) + sign * of_order(v + 1, a)) / 2),),
             text=f"special.{name}({{v}}, {{0}})",
-            samples=[(normal(2, 3), {"v": v}) for v in (0, 1, 2)],
+            samples=[(normal(2, 3), {"v": v}) for v in (0, 1, 2)] + [(uniform(0.5, 3, 2, 3), {"v": 1.5})],
             elementwise=True,
             doc=doc,
         )
     )
 
     def of_order(v: Any, z: Any) -> Tensor:
-        return record(op, (as_tensor(z),), {"v": whole(v, "the order of a Bessel function")})
+        if isinstance(v, bool) or not isinstance(v, (int, float, np.integer, np.floating)):
+            raise ArgumentError(
+                f"{name} was called with an order of {v!r:.60}",
+                "its derivative with respect to the order has no closed form, so the order is one plain number",
+                f"pass a number: special.{name}(2, x)",
+            )
+        return record(op, (as_tensor(z),), {"v": int(v) if v == int(v) else float(v)})
 
     of_order.__name__, of_order.__doc__ = name, doc
     return public(of_order, numpy)
 
 
-iv = _bessel("iv", special.iv, 1, "The modified Bessel function of the first kind, of whole order v.")
-jv = _bessel("jv", special.jv, -1, "The Bessel function of the first kind, of whole order v.")
+iv = _bessel("iv", special.iv, 1, "The modified Bessel function of the first kind, of order v.")
+jv = _bessel("jv", special.jv, -1, "The Bessel function of the first kind, of order v.")
 
 
 def i0(x: Any) -> Tensor:
