@@ -165,3 +165,9 @@ def test_reprs_show_value_dtype_and_name() -> None:
     assert repr(x) == "tensor([1., 2.], dtype=float64, name='x')"
     assert repr(sg.Parameter([1.0], name="W")) == "parameter([1.], dtype=float32, name='W')"
     assert "add" in repr((x + 1).equation)
+
+
+def test_custom_rule_with_a_constant_operand() -> None:
+    product = sg.custom_rule(lambda x, y: x * y, lambda g, out, x, y: (g * y, g * x))
+    constant = np.array([3.0, 4.0])
+    np.testing.assert_array_equal(sg.grad(lambda x: np.sum(product(x, constant)))(np.ones(2)), constant)

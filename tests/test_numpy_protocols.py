@@ -67,3 +67,13 @@ def test_what_is_not_supported_says_so_by_name() -> None:
 def test_keyword_arguments_that_are_not_supported_are_named() -> None:
     with pytest.raises((UnsupportedError, TypeError), match="where"):
         np.sum(sg.tensor([1.0]), where=np.array([True]))
+
+
+def test_operators_on_integers_work_bit_by_bit() -> None:
+    n = sg.tensor([1, 2, 3])
+    assert (n & 1).tolist() == [1, 0, 1]
+    assert (n | 4).tolist() == [5, 6, 7]
+    assert (~n).tolist() == [-2, -3, -4]
+    assert (~(n > 1) & (n < 3)).tolist() == [True, False, False]
+    assert n.compress([True, False, True]).tolist() == [1, 3]
+    assert [t.tolist() for t in divmod(n, 2)] == [[0, 1, 1], [1, 0, 1]]

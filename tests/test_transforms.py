@@ -163,3 +163,26 @@ def test_mixed_float_dtypes_promote_and_gradients_come_back_in_their_own() -> No
     x, y = np.ones(3, np.float32), np.ones(3, np.float64)
     gx, gy = sg.grad(lambda x, y: np.sum(x * y), (0, 1))(x, y)
     assert (gx.dtype, gy.dtype) == (np.float32, np.float64)
+
+
+def test_an_inner_gradient_depends_on_the_outer_argument() -> None:
+    assert sg.grad(lambda x: x * sg.grad(lambda y: x * y)(2.0))(1.0) == 2
+    assert sg.grad(lambda x: x * sg.vjp(lambda y: x * y, 2.0)[1](1.0)[0])(1.0) == 2
+    assert sg.grad(lambda x: x * sg.hvp(lambda y: x * y * y, 2.0, 1.0))(3.0) == 12
+    x = sg.tensor(3.0)
+    inner = sg.grad(lambda y: x * y)(2.0)
+    assert isinstance(inner, sg.Tensor)
+    assert sg.backward(x * inner, x).item() == 6
+    W = sg.Parameter([2.0])
+    assert isinstance(sg.grad(lambda y: sg.sum(W * y))(np.ones(1, np.float32)), sg.Tensor)
+
+
+def test_downstream_gradients_given_as_numbers() -> None:
+    _, pull = sg.vjp(np.sum, np.ones((2, 3)))
+    np.testing.assert_array_equal(pull(2.0)[0], np.full((2, 3), 2.0))
+    assert sg.astype(2.0, np.float32).dtype == np.float32
+
+
+def test_float16_gradients_stay_float16() -> None:
+    x = np.array([0.5, -1.0], np.float16)
+    assert sg.grad(lambda x: sg.sum(sg.sigmoid(x) * sg.erf(x)))(x).dtype == np.float16

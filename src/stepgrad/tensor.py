@@ -146,12 +146,15 @@ class ArrayLike:
     __mod__, __rmod__ = _operator("remainder")
     __pow__, __rpow__ = _operator("power")
     __matmul__, __rmatmul__ = _operator("matmul")
-    __and__, __rand__ = _operator("logical_and")
-    __or__, __ror__ = _operator("logical_or")
-    __xor__, __rxor__ = _operator("logical_xor")
+    __and__, __rand__ = _operator("bitwise_and")
+    __or__, __ror__ = _operator("bitwise_or")
+    __xor__, __rxor__ = _operator("bitwise_xor")
     __eq__, __ne__ = _operator("equal")[0], _operator("not_equal")[0]  # type: ignore[assignment]
     __lt__, __le__ = _operator("less")[0], _operator("less_equal")[0]
     __gt__, __ge__ = _operator("greater")[0], _operator("greater_equal")[0]
+
+    def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
+        return functions["divmod"](self, other)
 
     def __neg__(self) -> Tensor:
         return functions["negative"](self)
@@ -163,7 +166,7 @@ class ArrayLike:
         return functions["absolute"](self)
 
     def __invert__(self) -> Tensor:
-        return functions["logical_not"](self)
+        return functions["invert"](self)
 
     def __getitem__(self, index: Any) -> Tensor:
         return functions["getitem"](self, index)
@@ -186,6 +189,9 @@ class ArrayLike:
 
     def transpose(self, *axes: Any) -> Tensor:
         return functions["transpose"](self, (axes[0] if len(axes) == 1 else axes) or None)
+
+    def compress(self, condition: Any, axis: int | None = None) -> Tensor:
+        return functions["compress"](condition, self, axis)
 
     def __getattr__(self, name: str) -> Any:
         if name in _METHODS and name in functions:
@@ -294,7 +300,7 @@ def _call_for_numpy(function: Callable[..., Any], name: str, args: Any, settings
 
 
 _METHODS = frozenset(
-    "all any argmax argmin argsort astype clip compress cumprod cumsum copy diagonal dot flatten max mean min prod "
+    "all any argmax argmin argsort astype clip cumprod cumsum copy diagonal dot flatten max mean min prod "
     "ravel repeat round sort squeeze std sum swapaxes take trace var".split()
 )
 _IN_PLACE = frozenset("fill itemset partition put resize setfield setflags byteswap".split())

@@ -114,7 +114,7 @@ class _Call:
         self.single = isinstance(wrt, (int, str))
         self.positions: Sequence[Any] = (wrt,) if self.single else tuple(wrt)  # type: ignore[arg-type]
         everything = flatten([list(args), kwargs])[0]
-        self.numpy = not any(isinstance(leaf, ArrayLike) for leaf in everything)
+        inside = RECORDING.get().closed
         arguments: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
         self.targets: list[Equation] = []
         self.kinds: list[Any] = []
@@ -133,6 +133,13 @@ class _Call:
                 arguments[position] = self._open(arguments[position])
             result = fn(*[arguments[i] for i in range(len(args))], **{k: arguments[k] for k in kwargs})
         self.result = result
+        self.numpy = not inside and not any(isinstance(leaf, ArrayLike) for leaf in everything) and self._is_alone()
+
+    def _is_alone(self) -> bool:
+        """Whether no tensor or parameter from outside was used: then nobody can ask for its gradient."""
+        results = [x._tensor.equation for x in flatten(self.result)[0] if isinstance(x, ArrayLike)]
+        own = set(self.targets)
+        return all(e.inputs or not e.active or e in own for e in reachable(results))
 
     def _open(self, argument: Any) -> Any:
         leaves, _, rebuild = flatten(argument)
@@ -161,7 +168,7 @@ class _Call:
         return parts[0] if self.single else parts
 
     def plain(self, value: Any) -> Any:
-        if not self.numpy or RECORDING.get().closed:
+        if not self.numpy:
             return value
         leaves, _, rebuild = flatten(value)
         return rebuild([_plain(leaf) if isinstance(leaf, ArrayLike) else leaf for leaf in leaves])
@@ -181,8 +188,8 @@ def value_and_grad(fn: Callable[..., Any], wrt: Wrt = 0, has_aux: bool = False) 
         has_aux: `fn` returns (loss, anything else), and the new function ((loss, else), gradient).
 
     Returns:
-        A function with the arguments of `fn`. Called with NumPy arrays only it returns NumPy
-        arrays, otherwise tensors.
+        A function with the arguments of `fn`. Where no tensor or parameter is involved it returns
+        NumPy arrays, otherwise tensors.
 
     Example:
         >>> sg.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 3.0]))

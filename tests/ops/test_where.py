@@ -88,3 +88,17 @@ THROUGH = [
 def test_where_never_leaks_through_other_ops(function: Any) -> None:
     with np.errstate(all="ignore"):
         assert np.isfinite(sg.grad(lambda v: sg.sum(function(v)))(BAD)).all()
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda v: sg.where(v == 5, 0.0, sg.where(v == 0, 0.0, sg.sqrt(v))),
+        lambda v: sg.clip(sg.where(v > 0, sg.log(v), 0.0), -9, 9),
+    ],
+)
+def test_masks_inside_masks(f: Any) -> None:
+    gradient = sg.grad(lambda v: sg.sum(f(v)))(np.array([0.0, 1.0, 4.0]))
+    assert np.isfinite(gradient).all()
+    assert gradient[0] == 0
+    assert gradient[1] != 0

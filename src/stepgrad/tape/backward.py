@@ -85,6 +85,8 @@ def walk(
                     continue
                 state.operand = operand
                 upstream = rule(g, output, *inputs, **equation.params)
+                if upstream.equation.type.dtype != source.type.dtype:  # SciPy computes float16 in float32
+                    upstream = functions["astype"](upstream, source.type.dtype)
                 if upstream is not g and g.equation in masks:
                     upstream = _masked_further(g, upstream, equation, operand, masks)
                 if source in downstream:
@@ -103,7 +105,11 @@ def _masked_further(
 ) -> Tensor:
     condition = masks[g.equation]
     if equation.op.elementwise:
-        return functions["mask"](upstream, condition)
+        own = masks.get(upstream.equation)  # a rule of where or clip has masked it already
+        masked = functions["mask"](upstream, condition)
+        if own is not None and own is not condition:
+            masks[masked.equation] = functions["logical_and"](own, condition)
+        return masked
     if equation.inputs[operand].inputs and not _reads(equation)[operand]:
         # The rule reads no values: it only moves and adds up gradients. So it moves the mask too.
         rule = equation.op.rule(operand)

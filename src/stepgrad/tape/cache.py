@@ -39,16 +39,8 @@ def reads_of(op: Op, types: tuple[TensorType, ...], params: dict[str, Any], sign
                 continue
             assert state.equations is not None
             recorded = state.equations
-        needed = _ancestors(upstream.equation, recorded)
-        positions = [i for i, e in enumerate(stand_ins) if e in needed]
-        found.append((*positions, OUTPUT) if output in needed else tuple(positions))
+        read = {upstream.equation, *(source for e in recorded for source in e.inputs)}
+        positions = [i for i, e in enumerate(stand_ins) if e in read]
+        found.append((*positions, OUTPUT) if output in read else tuple(positions))
     signature.reads = tuple(found)
     return signature.reads
-
-
-def _ancestors(last: Equation, recorded: list[Equation]) -> set[Equation]:
-    needed = {last}
-    for equation in reversed(recorded):
-        if equation in needed:
-            needed.update(equation.inputs)
-    return needed

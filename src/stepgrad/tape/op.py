@@ -165,7 +165,7 @@ class Op:
             return self._infer(types, params)
 
     def _infer(self, types: tuple[TensorType, ...], params: Mapping[str, Any]) -> Signature:
-        weak = bool(types) and all(t.weak for t in types)
+        weak = self.elementwise and "dtype" not in params and all(t.weak for t in types)
         type = type_of(tuple(self.shape(*types, **params)), self.dtype(*types, **params), weak)
         flows = range(len(types)) if type.is_float else ()
         return Signature(
