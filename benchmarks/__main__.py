@@ -43,7 +43,7 @@ def main() -> None:
             + about["machine"]
             + ". "
             + ", ".join(f"{k} {v}" for k, v in about["versions"].items())
-            + ". Candidates alternate in one run; medians over rounds.",
+            + ". Candidates alternate in one run, at two threads where they use any; medians over rounds.",
             "## What recording an op on a 4 × 4 float32 tensor costs, over NumPy's own call",
             table(overhead),
             "## An eager training step: MLP 64-128-64-10, batch 64, Adam, float32",

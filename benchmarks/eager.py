@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import stepgrad as sg
-from benchmarks.timing import alternate
+from benchmarks.timing import alternate, alternate_processes
 
 BATCH, SIZES = 64, (64, 128, 64, 10)
 
@@ -104,12 +104,10 @@ def torch_step() -> Callable[[], float] | None:
 
 def training_step() -> list[dict[str, Any]]:
     """The MLP 64-128-64-10 at batch 64 with Adam, everybody at the same losses."""
-    ours, theirs = stepgrad_step(), torch_step()
-    candidates = {"stepgrad": ours} | ({"PyTorch eager": theirs} if theirs is not None else {})
-    losses = {name: [step() for _ in range(20)] for name, step in candidates.items()}
+    makers = {"stepgrad": "benchmarks.eager:stepgrad_step", "PyTorch eager": "benchmarks.eager:torch_step"}
+    timings, ratios, losses = alternate_processes(makers)
     for name, values in losses.items():
         np.testing.assert_allclose(values, losses["stepgrad"], rtol=1e-4, err_msg=f"{name} does other work")
-    timings, ratios = alternate(candidates, rounds=40, seconds=0.05)
     return [
         {
             "library": name,
@@ -118,5 +116,5 @@ def training_step() -> list[dict[str, Any]]:
             "high_us": timings[name].high * 1e6,
             "ratio": ratios[name],
         }
-        for name in candidates
+        for name in timings
     ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import multiprocessing
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -35,27 +38,92 @@ def alternate(
     Returns:
         The timing of each; and for each, the median over rounds of its time divided by the first's.
     """
-    calls: dict[str, int] = {}
-    for name, run in candidates.items():
+    return _in_turn({name: Measure(run, seconds) for name, run in candidates.items()}, rounds)
+
+
+class Measure:
+    """Measures one candidate: calling it returns the seconds that one call took, averaged over many."""
+
+    def __init__(self, run: Callable[[], object], seconds: float) -> None:
         run()
         start = time.perf_counter()
         run()
-        calls[name] = max(1, int(seconds / max(time.perf_counter() - start, 1e-7)))
-    measured: dict[str, list[float]] = {name: [] for name in candidates}
+        self.run, self.count = run, max(1, int(seconds / max(time.perf_counter() - start, 1e-7)))
+
+    def __call__(self) -> float:
+        run, start = self.run, time.perf_counter()
+        for _ in range(self.count):
+            run()
+        return (time.perf_counter() - start) / self.count
+
+
+def _in_turn(measures: Mapping[str, Callable[[], float]], rounds: int) -> tuple[dict[str, Timing], dict[str, float]]:
+    measured: dict[str, list[float]] = {name: [] for name in measures}
     for _ in range(rounds):
-        for name, run in candidates.items():
-            count = calls[name]
-            start = time.perf_counter()
-            for _ in range(count):
-                run()
-            measured[name].append((time.perf_counter() - start) / count)
-    first = next(iter(candidates))
+        for name, measure in measures.items():
+            measured[name].append(measure())
+    first = next(iter(measures))
     timings = {name: _summary(values) for name, values in measured.items()}
     ratios = {
         name: statistics.median(v / f for v, f in zip(values, measured[first], strict=True))
         for name, values in measured.items()
     }
     return timings, ratios
+
+
+# --- libraries that bring threads of their own: each in a process of its own, still in turn
+
+
+def alternate_processes(
+    makers: Mapping[str, str], *, rounds: int = 40, seconds: float = 0.1, checks: int = 20
+) -> tuple[dict[str, Timing], dict[str, float], dict[str, list[float]]]:
+    """As `alternate`, with every candidate in its own process, so that idle threads of one can't slow another.
+
+    Args:
+        makers: name -> "module:function"; the function returns the step to time, or None where its
+            library is not installed.
+        checks: how many steps are run first, to compare what they return.
+
+    Returns:
+        Timings, ratios, and what the first steps returned.
+    """
+    context = multiprocessing.get_context("spawn")
+    pipes: dict[str, Connection] = {}
+    first: dict[str, list[float]] = {}
+    try:
+        for name, maker in makers.items():
+            ours, theirs = context.Pipe()
+            context.Process(target=_serve, args=(maker, theirs, seconds, checks), daemon=True).start()
+            found = ours.recv()
+            if found is not None:
+                pipes[name], first[name] = ours, found
+        timings, ratios = _in_turn({name: _Remote(pipe) for name, pipe in pipes.items()}, rounds)
+    finally:
+        for pipe in pipes.values():
+            pipe.send(False)
+    return timings, ratios, first
+
+
+class _Remote:
+    def __init__(self, pipe: Connection) -> None:
+        self.pipe = pipe
+
+    def __call__(self) -> float:
+        time.sleep(0.02)  # the other candidate's threads may still be spinning
+        self.pipe.send(True)
+        return float(self.pipe.recv())
+
+
+def _serve(maker: str, pipe: Connection, seconds: float, checks: int) -> None:
+    module, _, function = maker.partition(":")
+    step = getattr(importlib.import_module(module), function)()
+    if step is None:
+        pipe.send(None)
+        return
+    pipe.send([step() for _ in range(checks)])
+    measure = Measure(step, seconds)
+    while pipe.recv():
+        pipe.send(measure())
 
 
 def _summary(values: list[float]) -> Timing:

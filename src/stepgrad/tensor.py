@@ -244,6 +244,14 @@ class Tensor(ArrayLike):
         return self
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        return self.equation.type.shape
+
+    @property
+    def ndim(self) -> int:
+        return len(self.equation.type.shape)
+
+    @property
     def name(self) -> str | None:
         """The user's name for it, or None."""
         return self.equation.name

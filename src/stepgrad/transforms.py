@@ -84,8 +84,8 @@ def _gradients(
     # A gradient's own derivative is seldom wanted, so at the top level the backward pass keeps no
     # values; should one be wanted, they are computed again.
     region = next_serial() if state.equations is None and not state.closed else state.region
-    with recording(region=region), np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        found = walk(seeds, [e for e in targets if e.active], tape)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        found = walk(seeds, [e for e in targets if e.active], tape, region)
     absent = [e for e in targets if e not in found]
     if absent and not zeros:
         missing.check(list(seeds), absent)

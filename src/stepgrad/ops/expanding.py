@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stepgrad.errors import DtypeError, ShapeError
-from stepgrad.ops.registry import register
+from stepgrad.ops.registry import register, registry
 from stepgrad.ops.samples import normal
 from stepgrad.tape.op import Op, Shape, TensorType, promoted_dtype
 from stepgrad.tape.recording import record
@@ -51,7 +51,7 @@ def sum_to(g: Tensor, shape: Shape) -> Tensor:
     axes = tuple(range(lead)) + tuple(i + lead for i, n in enumerate(shape) if n == 1 and g.shape[i + lead] != 1)
     if not axes:
         return functions["reshape"](g, shape) if g.shape != shape else g
-    total = functions["sum"](g, axis=axes, keepdims=lead == 0)
+    total = record(registry["sum"], (g,), {"axis": axes, "keepdims": lead == 0})
     return total if total.shape == shape else functions["reshape"](total, shape)
 
 

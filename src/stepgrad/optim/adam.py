@@ -103,12 +103,21 @@ def adapt(
     gradient: Any, moments: list[Any], step_size: Any, correction: Any, betas: tuple[float, float], eps: float
 ) -> tuple[Any, list[Any]]:
     """The change of a parameter, and the new moments: m, v and, for amsgrad, the largest v."""
-    m, v, *largest = moments
-    m = m + (1 - betas[0]) * (gradient - m)
-    v = betas[1] * v + (1 - betas[1]) * (gradient * gradient)
+    old_m, old_v, *largest = moments
+    # Augmented assignments work in place on arrays made here, and make new tensors on a tape.
+    m = gradient - old_m
+    m *= 1 - betas[0]
+    m += old_m
+    v = gradient * gradient
+    v *= 1 - betas[1]
+    v += betas[1] * old_v
     if largest:
         largest = [np.maximum(largest[0], v)]
-    return step_size * (m / (np.sqrt(largest[0] if largest else v) / correction + eps)), [m, v, *largest]
+    root = np.sqrt(largest[0] if largest else v)
+    root += eps * correction
+    change = m / root
+    change *= step_size * correction
+    return change, [m, v, *largest]
 
 
 def _moments(amsgrad: bool) -> dict[str, float]:

@@ -89,7 +89,7 @@ class Optimizer:
         with np.errstate(all="ignore"):
             for positions, slab in self._slabs:
                 slab.update(update, [gradients[i] for i in positions])
-        self._step.assign(step)
+        self._step._hold(np.asarray(step))
 
     def _step_on_tape(self, gradients: list[Any]) -> None:
         with recording(role=Role.UPDATE, of=None, operand=None, differentiable=False):

@@ -29,7 +29,10 @@ def _serial(equation: Equation) -> int:
 
 
 def walk(
-    seeds: Mapping[Equation, Tensor], wrt: Sequence[Equation], forward: Sequence[Equation] | None = None
+    seeds: Mapping[Equation, Tensor],
+    wrt: Sequence[Equation],
+    forward: Sequence[Equation] | None = None,
+    region: int | None = None,
 ) -> dict[Equation, Tensor]:
     """Gradients with respect to `wrt`, given the downstream gradients of the outputs.
 
@@ -40,6 +43,7 @@ def walk(
         seeds: downstream gradients of the outputs.
         wrt: the equations whose gradients are wanted.
         forward: `reachable(seeds)`, if the caller has it.
+        region: the region that the equations are recorded in (see `Equation.region`).
 
     Returns:
         Equation -> gradient, for those of `wrt` that the outputs depend on; while a tape is being
@@ -57,7 +61,7 @@ def walk(
     gradients: dict[Equation, Tensor] = {}
     replay: _Replay | None = None
     masks: dict[Equation, Tensor] = {}
-    with recording(role=Role.BACKWARD, gradients=gradients, masks=masks) as state:
+    with recording(role=Role.BACKWARD, region=region, gradients=gradients, masks=masks) as state:
         for equation in reversed(forward):
             g = downstream.pop(equation, None)
             if g is None:  # nothing later depends on it
