@@ -55,20 +55,20 @@ def hardswish(a: Any) -> Any:
 
 def largest_finite(a: Any, axis: Any) -> Any:
     """The maximum, with 0 where that is infinite: what can be taken off before exp overflows."""
-    largest = np.max(a, axis=axis, keepdims=True, initial=-np.inf)
-    return np.where(np.isfinite(largest), largest, 0)
+    largest = np.maximum.reduce(a, axis=axis, keepdims=True, initial=-np.inf)
+    return largest if np.isfinite(largest).all() else np.where(np.isfinite(largest), largest, 0)
 
 
 def softmax(a: Any, axis: Any) -> Any:
     exponentials = np.exp(a - largest_finite(a, axis))
     total = exponentials.sum(axis=axis, keepdims=True)
-    return exponentials / np.where(total == 0, 1, total)
+    return exponentials / (total + (total == 0))  # where every entry is left out: 0 / 1
 
 
 def log_softmax(a: Any, axis: Any) -> Any:
     shifted = a - largest_finite(a, axis)
     total = np.exp(shifted).sum(axis=axis, keepdims=True)
-    return shifted - np.log(np.where(total == 0, 1, total))
+    return shifted - np.log(total + (total == 0))
 
 
 def logsumexp(a: Any, axis: Any, keepdims: bool = False) -> Any:

@@ -197,7 +197,7 @@ def matrix_transpose(a: Any) -> Tensor:
         raise ShapeError(
             f"shape {tensor.shape} has no matrix to transpose", "there are fewer than two axes", "reshape it first"
         )
-    return record(_transpose, (tensor,), {"axes": (*range(n - 2), n - 1, n - 2)})
+    return record(_transpose, (tensor,), {"axes": (1, 0) if n == 2 else (*range(n - 2), n - 1, n - 2)})
 
 
 def swapaxes(a: Any, axis1: int, axis2: int) -> Tensor:
