@@ -109,7 +109,7 @@ class _Remote:
         self.pipe = pipe
 
     def __call__(self) -> float:
-        time.sleep(0.02)  # the other candidate's threads may still be spinning
+        time.sleep(0.25)  # the threads of the one before spin for a while before they sleep
         self.pipe.send(True)
         return float(self.pipe.recv())
 
