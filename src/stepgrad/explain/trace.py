@@ -334,12 +334,97 @@ class Trace:
 
         show(self, numbers=numbers, open=open)
 
+    @functools.cached_property
+    def document(self) -> dict[str, Any]:
+        """The trace as plain data, which the pictures, the page and the stepper show; docs/trace-format.md."""
+        from stepgrad.explain.document import document
+
+        return document(self)
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The trace as JSON, in the format that docs/trace-format.md describes.
+
+        Args:
+            path: where to write it as well; the file is written whole or not at all.
+
+        Returns:
+            The JSON; the same for the same call of the same function.
+
+        Raises:
+            FileError: it can't be written there.
+
+        Example:
+            >>> import json
+            >>> json.loads(sg.trace(lambda w: np.sum(w * w), np.array([1.0, 2.0])).to_json())["version"]
+            1
+        """
+        from stepgrad.explain.document import json_text
+
+        return _written(json_text(self.document), path)
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """A page to walk through both passes: one file that needs no network and nothing else.
+
+        Args:
+            path: where to write it as well; the file is written whole or not at all.
+
+        Raises:
+            FileError: it can't be written there.
+
+        Example:
+            >>> sg.trace(lambda w: np.sum(w * w), np.array([1.0, 2.0])).to_html()[:15]
+            '<!DOCTYPE html>'
+        """
+        from stepgrad.explain.html import page
+
+        return _written(page(self.document), path)
+
+    def to_svg(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The graph as a picture: values flow down, gradients flow up.
+
+        Args:
+            path: where to write it as well; the file is written whole or not at all.
+
+        Raises:
+            FileError: it can't be written there.
+
+        Example:
+            >>> sg.trace(lambda w: np.sum(w * w), np.array([1.0, 2.0])).to_svg()[:4]
+            '<svg'
+        """
+        from stepgrad.explain.svg import svg
+
+        return _written(svg(self.document), path)
+
+    def step_through(self) -> None:
+        """Walks through both passes in the terminal, with the arrow keys.
+
+        Raises:
+            ArgumentError: there is no terminal.
+        """
+        from stepgrad.explain.stepper import run
+
+        run(self.document)
+
+    def _repr_html_(self) -> str:
+        from stepgrad.explain.html import static
+
+        return static(self.document)
+
     def __str__(self) -> str:
         from stepgrad.explain.story import story
 
         return story(self)
 
     __repr__ = __str__
+
+
+def _written(text: str, path: str | os.PathLike[str] | None) -> str:
+    if path is not None:
+        from stepgrad.explain.writing import write
+
+        write(path, text)
+    return text
 
 
 def _place(fn: Any) -> tuple[str, int] | None:
