@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,6 +36,12 @@ def explain(
         list[str] | None, typer.Option(metavar="NAME", help="Differentiate this argument only; repeatable.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Where the random numbers start.")] = 0,
+    step: Annotated[bool, typer.Option("--step", help="Walk through both passes with the arrow keys.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page to walk through both passes in a browser.")
+    ] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the graph as a picture.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the trace as JSON.")] = None,
 ) -> None:
     """Tell the story of one forward and backward pass, step by step as the lines were written.
 
@@ -47,7 +54,14 @@ def explain(
     with traced(target, shape or [], wrt or [], seed) as explained:
         views = [view for asked, view in ((source, explained.source), (cache, explained.cache), (cost, explained.cost))
                  if asked]  # fmt: skip
-        if not views:
+        files = {html: explained.to_html, svg: explained.to_svg, json: explained.to_json}
+        files.pop(None, None)
+        for path, write in files.items():
+            write(path)
+            typer.echo(f"wrote {path}", err=True)
+        if step:
+            explained.step_through()
+        elif not views and not files:
             explained.show(numbers=numbers, open=open or ())
         typer.echo("\n\n".join(str(view()).rstrip("\n") for view in views), nl=bool(views))
 
