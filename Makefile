@@ -20,7 +20,7 @@ format: .venv/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# PyTorch, JAX and the like: only for comparing with them.
+# PyTorch: only for comparing with it.
 peers: .venv/peers
 test-peers: .venv/peers
 	$(BIN)/python -m pytest -m peers

@@ -50,12 +50,12 @@ def walk(
         recorded, also for the equations in between.
     """
     forward = reachable(seeds) if forward is None else forward
+    wanted = set(wrt)
     active = set(wrt)
     for equation in forward:
         if equation.active and not active.isdisjoint(equation.inputs):
             active.add(equation)
 
-    wanted = set(wrt)
     downstream = dict(seeds)
     given = {seed.equation for seed in seeds.values()}
     gradients: dict[Equation, Tensor] = {}
@@ -82,14 +82,12 @@ def walk(
                 state.operand = None
                 output, inputs = replay.operands(equation, active)
             for operand, source in enumerate(equation.inputs):
-                if source not in active:
-                    continue
-                rule = equation.op.rule(operand)
+                rule = equation.op.rule(operand) if source in active else None
                 if rule is None:
                     continue
                 state.operand = operand
                 upstream = rule(g, output, *inputs, **equation.params)
-                if upstream.equation.type.dtype != source.type.dtype:  # SciPy computes float16 in float32
+                if upstream.equation.type.dtype is not source.type.dtype:  # SciPy computes float16 in float32
                     upstream = functions["astype"](upstream, source.type.dtype)
                 if upstream is not g and g.equation in masks:
                     upstream = _masked_further(g, upstream, equation, operand, masks)

@@ -73,17 +73,25 @@ class Recording:
 RECORDING: ContextVar[Recording] = ContextVar("recording", default=Recording())
 
 
-@contextmanager
-def recording(**changes: Any) -> Iterator[Recording]:
+class recording:  # noqa: N801 - used as a context manager, as contextlib's are
     """Records what happens inside with these attributes of `Recording` changed."""
-    outer, inner = RECORDING.get(), Recording()
-    for name in Recording.__slots__:
-        setattr(inner, name, changes[name] if name in changes else getattr(outer, name))
-    token = RECORDING.set(inner)
-    try:
-        yield inner
-    finally:
-        RECORDING.reset(token)
+
+    __slots__ = ("changes", "token")
+
+    def __init__(self, **changes: Any) -> None:
+        self.changes = changes
+
+    def __enter__(self) -> Recording:
+        outer, inner = RECORDING.get(), Recording()
+        for name in Recording.__slots__:
+            setattr(inner, name, getattr(outer, name))
+        for name, value in self.changes.items():
+            setattr(inner, name, value)
+        self.token = RECORDING.set(inner)
+        return inner
+
+    def __exit__(self, *error: object) -> None:
+        RECORDING.reset(self.token)
 
 
 @contextmanager
