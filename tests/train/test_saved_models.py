@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from stepgrad import files
 from stepgrad.errors import FileError
-from stepgrad.train import files, network, saving
+from stepgrad.train import network, saving
 from stepgrad.train.columns import Categorical, Classes, Numeric, Quantity
 
 COLUMNS = (Numeric("size, m²", 3.0, 2.5, 0.1), Categorical("town", ("", "Ulm", "Köln")))

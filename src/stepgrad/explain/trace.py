@@ -18,6 +18,7 @@ from stepgrad.explain.arguments import Arguments, open_arguments
 from stepgrad.explain.arrange import Arranged, Recorded, arrange
 from stepgrad.explain.steps import Step
 from stepgrad.explain.watch import Watcher
+from stepgrad.files import write
 from stepgrad.tape.backward import reachable, walk
 from stepgrad.tape.equation import CELL, CONSTANT, INPUT, Equation, Role
 from stepgrad.tape.equation import leaves as leaf_ops
@@ -421,9 +422,7 @@ class Trace:
 
 def _written(text: str, path: str | os.PathLike[str] | None) -> str:
     if path is not None:
-        from stepgrad.explain.writing import write
-
-        write(path, text)
+        write(path, text.encode())
     return text
 
 

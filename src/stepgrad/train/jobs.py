@@ -16,11 +16,11 @@ import numpy as np
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from stepgrad import losses, nn
+from stepgrad import files, losses, nn
 from stepgrad.check import check_gradients
 from stepgrad.errors import ArgumentError, GradientError
 from stepgrad.tape.leaves import tensor
-from stepgrad.train import arrays, digits, files, network, saving, tables
+from stepgrad.train import arrays, digits, network, saving, tables
 from stepgrad.train.arrays import Array, Pair
 from stepgrad.train.columns import Classes, Numeric, Quantity, check_rows, choose_columns, choose_target, encode
 from stepgrad.train.fit import evaluate, fit

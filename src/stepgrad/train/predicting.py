@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from stepgrad import files
 from stepgrad.errors import DataError
-from stepgrad.train import arrays, files, saving, tables
+from stepgrad.train import arrays, saving, tables
 from stepgrad.train.arrays import Array
 from stepgrad.train.columns import Classes, encode
 from stepgrad.train.report import Report, count, percent, quality

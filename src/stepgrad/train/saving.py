@@ -21,9 +21,9 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
-from stepgrad import nn
+from stepgrad import files, nn
 from stepgrad.errors import FileError, StepgradError
-from stepgrad.train import files, network
+from stepgrad.train import network
 from stepgrad.train.columns import Categorical, Classes, Column, Numeric, Quantity, Target
 
 FORMAT = 1

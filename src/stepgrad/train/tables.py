@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from stepgrad import files
 from stepgrad.errors import DataError, FileError
-from stepgrad.train import files
 
 MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "null", "none", "?"))
 """What counts as a missing value, in lower case."""

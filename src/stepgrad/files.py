@@ -6,12 +6,13 @@ import contextlib
 import difflib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from stepgrad.errors import FileError
 
 
-def read(path: str | Path) -> bytes:
+def read(path: str | os.PathLike[str]) -> bytes:
     """All bytes of a file.
 
     Raises:
@@ -40,7 +41,7 @@ def _what_is_there(path: Path) -> str:
     return f"the folder {folder.resolve()} has no such entry" + (f"; it has {', '.join(names)}" if names else "")
 
 
-def write(path: str | Path, content: bytes) -> None:
+def write(path: str | os.PathLike[str], content: bytes) -> None:
     """Writes a file in one move: a reader sees the old content or the new, never a part.
 
     Raises:
@@ -84,7 +85,7 @@ def check_writable(path: str | Path, *, unlike: str | Path | None = None) -> Non
 
 
 @contextlib.contextmanager
-def _beside(path: Path):  # type: ignore[no-untyped-def]
+def _beside(path: Path) -> Iterator[tuple[int, str]]:
     """A temporary file in the folder of `path`, open; gone afterwards unless it was renamed."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     try:
