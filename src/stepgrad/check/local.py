@@ -25,7 +25,7 @@ from stepgrad.check.slopes import (
 )
 from stepgrad.errors import StepgradError
 from stepgrad.execute.numpy import Program
-from stepgrad.tape.equation import Equation, Role
+from stepgrad.tape.equation import LITERAL, Equation, Role
 from stepgrad.tape.leaves import as_tensor, constant
 from stepgrad.tape.recording import recording
 from stepgrad.tape.tape import Tape
@@ -96,7 +96,7 @@ class _Operand:
             program = Program(Tape(part, (self.source,), (equation.inputs[0],)))
             compute = lambda x: program.run([x])[0]
         else:
-            values = [e.params.get("value", e.value) for e in equation.inputs]
+            values = [e.params["value"] if e.op is LITERAL else e.value for e in equation.inputs]
             before, after = values[: self.position], values[(self.position or 0) + 1 :]
             compute = lambda x: np.asarray(equation.op.numpy(*before, x, *after, **equation.params))
 
