@@ -272,9 +272,9 @@ def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Tensor:
             if values.ndim > 1:
                 distance = expand_dims(distance, tuple(i for i in range(values.ndim) if i != wanted))
         else:
-            distance = diff(places, axis=wanted)
+            distance = diff(places, axis=axis)
     neighbours = values[along(wanted, 1, None)] + values[along(wanted, None, -1)]
-    return sum(distance * neighbours / 2.0, wanted)
+    return sum(distance * neighbours / 2.0, axis)
 
 
 public(cumsum, np.cumsum)

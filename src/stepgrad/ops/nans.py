@@ -102,7 +102,8 @@ def nanvar(a: Any, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False
     tensor = array_of(a)
     if not tensor.equation.type.is_float:
         tensor = to_dtype(tensor, np.float64)
-    squares = square(_without_nan(tensor - nanmean(tensor, axis, keepdims=True), 0.0))
+    deviations = tensor - nanmean(tensor, axis, keepdims=True)
+    squares = square(where(isnan(tensor), 0.0, deviations))  # inf - inf is NaN, and stays so
     free = to_dtype(count_nonzero(tensor == tensor, axis, keepdims=keepdims), tensor.dtype) - float(ddof)
     return where(free > 0, sum(squares, axis, keepdims=keepdims) / free, math.nan)
 

@@ -186,6 +186,12 @@ def polyval(p: Any, x: Any) -> Tensor:
         tensor(28., dtype=float64)
     """
     coefficients, value = array_of(p), as_tensor(x)
+    if not coefficients.ndim:
+        raise ShapeError(
+            "polyval was given a single number as coefficients",
+            "a polynomial has one coefficient for each power",
+            "pass them as an array with one axis, for example polyval([a, b, c], x)",
+        )
     total = as_tensor(0) * value
     for coefficient in coefficients:
         total = total * value + coefficient
@@ -245,6 +251,8 @@ def _slope(f: Tensor, distance: Tensor, axis: int, edge_order: int) -> Tensor:
             "each sample has one place",
             f"pass a number, or {n} places",
         )
+    if not distance.equation.type.is_float:  # differences of unsigned integers would wrap around
+        distance = to_dtype(distance, f.dtype)
     shape = [n - 1 if i == axis else 1 for i in range(f.ndim)]
     steps = reshape(diff(distance), shape) if distance.ndim else reshape(distance, [1] * f.ndim)
     steps = to_dtype(steps, f.dtype)
