@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from stepgrad.errors import ArgumentError, UnsupportedError
+from stepgrad.errors import ArgumentError, DtypeError, UnsupportedError
 from stepgrad.tape.leaves import as_tensor, constant
 from stepgrad.tensor import Tensor
 
@@ -36,6 +36,37 @@ def whole_numbers(numbers: Any, meaning: str) -> tuple[int, ...]:
     """A tuple of whole numbers from one of them, or from several."""
     several = isinstance(numbers, (tuple, list)) or (isinstance(numbers, np.ndarray) and numbers.ndim)
     return tuple([n if type(n) is int else whole(n, meaning) for n in (numbers if several else (numbers,))])
+
+
+def number(value: Any, meaning: str) -> float:
+    """One real number, or an error that says what it should have meant."""
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return float(value)
+    except UnsupportedError:  # a tensor on its way to a gradient: float() has said why not
+        raise
+    except (TypeError, ValueError, OverflowError):
+        raise ArgumentError(
+            f"{meaning} was given as {value!r:.60}",
+            f"{meaning} is one real number, the same for all elements",
+            f"pass a float, such as {meaning}=0.5; if it varies or is trained, write the function out with operators",
+        ) from None
+
+
+def dtype_of(dtype: Any) -> np.dtype[Any]:
+    """The dtype that is meant, or an error that says what a tensor can hold."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or found.kind not in "fiubc":
+        raise DtypeError(
+            f"dtype={dtype!r:.60} was given" if found is None else f"an array was to be converted to {found}",
+            "tensors hold floating-point numbers, integers or booleans",
+            "use a numeric dtype such as np.float32",
+        )
+    return found
 
 
 def axis_of(axis: Any, ndim: int) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from stepgrad.errors import ArgumentError
+from stepgrad.ops.arguments import number
 from stepgrad.ops.arithmetic import binary, numpy_dtype
 from stepgrad.ops.comparisons import isfinite, isnan
 from stepgrad.ops.expanding import broadcast, broadcast_shape
@@ -23,7 +24,7 @@ from stepgrad.ops.samples import booleans, constant, normal
 from stepgrad.tape.leaves import as_tensor
 from stepgrad.tape.op import Op, TensorType, promoted_dtype, same_shape
 from stepgrad.tape.recording import RECORDING, record
-from stepgrad.tensor import Tensor, functions
+from stepgrad.tensor import Tensor, functions, numpy_functions
 
 __all__ = ["clip", "fmax", "fmin", "maximum", "minimum", "nan_to_num", "select", "where"]
 
@@ -100,9 +101,10 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
         >>> sg.select([x < 0, x < 1], [-x, x**2])
         tensor([2.  , 0.25, 0.  ], dtype=float64)
     """
-    if len(condlist) != len(choicelist) or not len(condlist):
+    lengths = [len(x) if isinstance(x, (Sequence, np.ndarray)) else 0 for x in (condlist, choicelist)]
+    if lengths[0] != lengths[1] or not lengths[0]:
         raise ArgumentError(
-            f"select was given {len(condlist)} conditions and {len(choicelist)} choices",
+            f"select was given {lengths[0]} conditions and {lengths[1]} choices",
             "each condition has its choice, and there has to be one at least",
             "pass two lists of the same length",
         )
@@ -112,7 +114,13 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
     return taken
 
 
-public(where, np.where)
+def _where_in_numpy(condition: Any, *choices: Any) -> Any:
+    """np.where, which with a condition alone says where it holds."""
+    return where(condition, *choices) if choices else functions["nonzero"](condition)
+
+
+public(where)
+numpy_functions[np.where] = _where_in_numpy
 public(select, np.select)
 functions["mask"] = mask
 
@@ -145,8 +153,8 @@ def maximum(x1: Any, x2: Any, **refused: Any) -> Tensor:
         >>> sg.grad(lambda x: sg.sum(np.maximum(x, 0)))(np.array([-1.0, 0.0, 2.0]))
         array([0., 0., 1.])
     """
-    for number, other in ((x1, x2), (x2, x1)):
-        if type(number) in (int, float) and number == 0 and not refused:
+    for zero, other in ((x1, x2), (x2, x1)):
+        if type(zero) in (int, float) and zero == 0 and not refused:
             tensor = as_tensor(other)
             if tensor.equation.type.is_float and not tensor.equation.type.weak:
                 return functions["relu"](tensor)
@@ -265,7 +273,9 @@ def nan_to_num(x: Any, *, nan: float = 0.0, posinf: float | None = None, neginf:
         >>> sg.nan_to_num(sg.tensor([1.0, np.nan]), nan=-1.0)
         tensor([ 1., -1.], dtype=float64)
     """
-    return record(_nan_to_num, (as_tensor(x),), {"nan": nan, "posinf": posinf, "neginf": neginf})
+    replacements = {"nan": nan, "posinf": posinf, "neginf": neginf}
+    params = {name: None if r is None and name != "nan" else number(r, name) for name, r in replacements.items()}
+    return record(_nan_to_num, (as_tensor(x),), params)
 
 
 public(nan_to_num, np.nan_to_num)

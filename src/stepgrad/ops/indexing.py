@@ -176,7 +176,7 @@ def _part(part: Any) -> Any:
     basic = _basic((part,))
     if basic is not None:
         return basic[0]
-    if isinstance(part, (list, tuple)):
+    if isinstance(part, (list, tuple, range)):
         if any(isinstance(p, ArrayLike) for p in part):
             part = functions["stack"](part)
         else:

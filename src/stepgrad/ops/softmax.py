@@ -14,13 +14,13 @@ import numpy as np
 from stepgrad.ops import plain
 from stepgrad.ops.arguments import Axis, array_of, axes_of
 from stepgrad.ops.exponentials import exp
-from stepgrad.ops.reductions import reduced_shape, sum, unreduce
+from stepgrad.ops.reductions import from_first_axis, reduced_shape, sum, unreduce
 from stepgrad.ops.registry import public, register
 from stepgrad.ops.samples import normal
 from stepgrad.tape.equation import Equation
 from stepgrad.tape.op import Op, same_shape
 from stepgrad.tape.recording import record
-from stepgrad.tensor import Tensor, functions
+from stepgrad.tensor import Tensor, functions, numpy_functions
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
 
@@ -138,3 +138,6 @@ def logsumexp(a: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """
     tensor = _floating(a)
     return record(_logsumexp, (tensor,), {"axis": axes_of(axis, tensor.ndim), "keepdims": bool(keepdims)})
+
+
+numpy_functions[np.logaddexp, "reduce"] = from_first_axis(logsumexp)
