@@ -344,7 +344,7 @@ function drawChart() {
   $("chart").innerHTML = `<svg viewBox="0 0 1000 72" preserveAspectRatio="none" role="img" aria-label="Bytes kept, over both passes">` +
     `<path class="area" d="${path(n)}"/>${cursor}</svg>`;
   const row = saved.size ? `${plural(saved.size, "value")}, ${bytesText(doc.cache.saved_bytes)} saved in all` : "nothing has to be saved";
-  $("chart").append(make("p", {}, make("span", {}, now === null ? row : `kept now: ${bytesText(now)} of ${bytesText(doc.cache.saved_bytes)}`),
+  $("chart").append(make("p", {}, make("span", {}, now === null ? row : `kept after this step: ${bytesText(now)} of ${bytesText(doc.cache.saved_bytes)}`),
     make("span", {}, `peak with gradients: ${bytesText(doc.cache.peak_bytes)}`)));
 }
 
