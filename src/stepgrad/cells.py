@@ -11,7 +11,7 @@ from stepgrad.tape.equation import CELL, Equation, Role
 from stepgrad.tape.leaves import as_tensor, read_only_copy
 from stepgrad.tape.op import Op, TensorType, type_of
 from stepgrad.tape.recording import RECORDING, record, recording
-from stepgrad.tensor import Array, ArrayLike, Tensor, describe, describe_value
+from stepgrad.tensor import Array, ArrayLike, Tensor, describe, describe_value, functions
 
 
 class Cell(ArrayLike):
@@ -26,6 +26,8 @@ class Cell(ArrayLike):
     is_trained = False
 
     def __init__(self, value: Any, dtype: Any = None, *, name: str | None = None) -> None:
+        if isinstance(value, ArrayLike):
+            functions["check_leaving"](value._tensor, f"sg.{type(self).__name__}")
         array = read_only_copy(
             value.numpy() if isinstance(value, ArrayLike) else value, dtype or self._default_dtype(value)
         )

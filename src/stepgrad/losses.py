@@ -20,7 +20,7 @@ from stepgrad.ops.powers import square
 from stepgrad.ops.reductions import mean, sum
 from stepgrad.ops.softmax import log_softmax
 from stepgrad.ops.taking import one_hot
-from stepgrad.tape.leaves import as_tensor
+from stepgrad.tape.leaves import as_tensor, read_only_copy
 from stepgrad.tensor import ArrayLike, Tensor, describe
 
 __all__ = ["binary_cross_entropy", "cross_entropy", "huber", "mae", "mse"]
@@ -277,7 +277,7 @@ def _floating(loss: str, what: str, x: Any) -> Tensor:
 
 def _fitting(loss: str, what: str, x: Any, dtype: np.dtype[Any]) -> Tensor:
     """A tensor of this dtype; integers, booleans, numbers and lists are converted, other floating dtypes refused."""
-    tensor = as_tensor(x if isinstance(x, (ArrayLike, np.ndarray, np.generic)) else np.asarray(x, dtype))
+    tensor = as_tensor(x if isinstance(x, (ArrayLike, np.ndarray, np.generic)) else read_only_copy(x, dtype))
     if tensor.dtype.kind == "f" and tensor.dtype != dtype:
         raise DtypeError(
             f"{loss} was given {describe(tensor)} as {what}, and predictions that are {dtype}",
@@ -300,7 +300,7 @@ def _check_probabilities(loss: str, targets: Tensor) -> None:
 
 
 def _checked_reduction(reduction: str) -> str:
-    if reduction not in ("mean", "sum", "none"):
+    if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
         raise ArgumentError(
             f"a loss was given reduction={reduction!r}",
             "there is no such reduction",

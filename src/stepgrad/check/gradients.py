@@ -15,6 +15,7 @@ from stepgrad.check.replay import Recorded, called, in_float64, record_call
 from stepgrad.check.report import ArgumentCheck, Report
 from stepgrad.check.slopes import scale_of
 from stepgrad.errors import ArgumentError, StepgradError
+from stepgrad.ops.arguments import number, whole
 
 
 def check_gradients(
@@ -70,11 +71,12 @@ def check_gradients(
         >>> report.ok, report.arguments[0].method
         (True, 'complex step')
     """
-    if directions < 1 or not 0 < tolerance < 1:
+    directions, seed, tolerance = whole(directions, "directions"), whole(seed, "seed"), number(tolerance, "tolerance")
+    if directions < 1 or seed < 0 or not 0 < tolerance < 1:
         raise ArgumentError(
-            f"check_gradients was called with directions={directions} and tolerance={tolerance}",
-            "at least one direction is needed, and a relative error between 0 and 1",
-            "leave them out, or pass for example directions=8, tolerance=1e-6",
+            f"check_gradients was called with directions={directions}, tolerance={tolerance} and seed={seed}",
+            "at least one direction is needed, a relative error between 0 and 1, and a seed from 0 on",
+            "leave them out, or pass for example directions=8, tolerance=1e-6, seed=0",
         )
     first = record_call(fn, args, wrt)
     check_deterministic(first, record_call(fn, args, wrt), fn)

@@ -8,7 +8,8 @@ import numpy as np
 
 from stepgrad.errors import ArgumentError, DtypeError
 from stepgrad.nn.module import Module
-from stepgrad.tape.leaves import as_tensor
+from stepgrad.ops.arguments import dtype_of
+from stepgrad.tape.leaves import as_tensor, read_only_copy
 from stepgrad.tensor import ArrayLike, Tensor, describe
 
 
@@ -25,7 +26,7 @@ def floating(layer: Module, x: Any, dtype: np.dtype[Any] | None = None) -> Tenso
         DtypeError: it has another dtype.
     """
     if not isinstance(x, (ArrayLike, np.ndarray, np.generic)):
-        x = np.asarray(x, dtype)
+        x = read_only_copy(x, dtype)
     tensor = as_tensor(x)
     if tensor.dtype == dtype or (dtype is None and tensor.dtype.kind == "f"):
         return tensor
@@ -55,7 +56,7 @@ def check_sizes(layer: Module, **sizes: Any) -> None:
 
 def check_dtype(layer: Module, dtype: Any) -> np.dtype[Any]:
     """The dtype for a layer's parameters; raises DtypeError unless it is floating."""
-    wanted = np.dtype(dtype)
+    wanted = dtype_of(dtype)
     if wanted.kind != "f":
         raise DtypeError(
             f"{type(layer).__name__} was given dtype={wanted}",

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from stepgrad.cells import Parameter
-from stepgrad.errors import DtypeError, IndexingError, ShapeError
+from stepgrad.errors import ArgumentError, DtypeError, IndexingError, ShapeError
 from stepgrad.nn import initialise
 from stepgrad.nn.inputs import check_dtype, check_sizes, floating, title
 from stepgrad.nn.module import Module
+from stepgrad.ops.arguments import number
 from stepgrad.tape.leaves import as_tensor
 from stepgrad.tensor import Tensor, describe, functions
 
@@ -100,9 +101,15 @@ class LayerNorm(Module):
     """
 
     def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-5, *, dtype: Any = np.float32) -> None:
-        self.shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+        self.shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
         check_sizes(self, **{f"shape[{i}]": n for i, n in enumerate(self.shape or (0,))})
-        self.eps = eps
+        self.eps = number(eps, "eps")
+        if not 0 <= self.eps < math.inf:
+            raise ArgumentError(
+                f"LayerNorm was given eps={eps!r}",
+                "it is added to the variance, so that the root of it can be divided by",
+                "use a small positive number such as eps=1e-5",
+            )
         self.weight = Parameter(np.ones(self.shape, check_dtype(self, dtype)))
         self.bias = Parameter(np.zeros(self.shape, dtype))
 

@@ -14,6 +14,7 @@ from scipy import special
 
 from stepgrad.errors import ArgumentError
 from stepgrad.ops import plain
+from stepgrad.ops.arguments import number
 from stepgrad.ops.arithmetic import absolute, numpy_dtype
 from stepgrad.ops.choosing import clip, where
 from stepgrad.ops.exponentials import exp
@@ -102,7 +103,7 @@ def leaky_relu(a: Any, negative_slope: float = 0.01) -> Tensor:
         >>> sg.leaky_relu(sg.tensor([-2.0, 3.0]), 0.1)
         tensor([-0.2,  3. ], dtype=float64)
     """
-    return record(_leaky_relu, (as_tensor(a),), {"negative_slope": float(negative_slope)})
+    return record(_leaky_relu, (as_tensor(a),), {"negative_slope": number(negative_slope, "negative_slope")})
 
 
 _elu = activation(
@@ -127,7 +128,7 @@ def elu(a: Any, alpha: float = 1.0) -> Tensor:
         >>> sg.elu(sg.tensor([-100.0, 3.0]))
         tensor([-1.,  3.], dtype=float64)
     """
-    return record(_elu, (as_tensor(a),), {"alpha": float(alpha)})
+    return record(_elu, (as_tensor(a),), {"alpha": number(alpha, "alpha")})
 
 
 _celu = activation(
@@ -155,13 +156,14 @@ def celu(a: Any, alpha: float = 1.0) -> Tensor:
         >>> sg.celu(sg.tensor([-100.0, 3.0]), alpha=2.0)
         tensor([-2.,  3.], dtype=float64)
     """
+    alpha = number(alpha, "alpha")
     if not alpha > 0:
         raise ArgumentError(
             f"celu was called with alpha={alpha!r}",
             "it divides by alpha, which has to be positive",
             "use a positive number, for example alpha=1.0",
         )
-    return record(_celu, (as_tensor(a),), {"alpha": float(alpha)})
+    return record(_celu, (as_tensor(a),), {"alpha": alpha})
 
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -198,7 +200,8 @@ def hardtanh(a: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
         >>> sg.hardtanh(sg.tensor([-2.0, 0.5]))
         tensor([-1. ,  0.5], dtype=float64)
     """
-    return record(_hardtanh, (as_tensor(a),), {"min_val": float(min_val), "max_val": float(max_val)})
+    ends = {"min_val": number(min_val, "min_val"), "max_val": number(max_val, "max_val")}
+    return record(_hardtanh, (as_tensor(a),), ends)
 
 
 @public
@@ -335,7 +338,7 @@ def gelu(a: Any, approximate: str = "none") -> Tensor:
         >>> sg.gelu(sg.tensor([-1.0, 0.0, 1.0]))
         tensor([-0.15865525,  0.        ,  0.84134475], dtype=float64)
     """
-    if approximate not in ("none", "tanh"):
+    if not isinstance(approximate, str) or approximate not in ("none", "tanh"):
         raise ArgumentError(
             f"gelu was called with approximate={approximate!r}",
             "it knows the exact function and one approximation",

@@ -157,7 +157,9 @@ def _letters_for_numbers(operands: tuple[Any, ...]) -> tuple[str, tuple[Any, ...
     alphabet = string.ascii_uppercase + string.ascii_lowercase  # in the order in which einsum sorts them
 
     def letters(numbers: Any) -> str:
-        if not isinstance(numbers, (list, tuple)) or any(n is not Ellipsis and n not in range(52) for n in numbers):
+        if not isinstance(numbers, (list, tuple)) or any(
+            n is not Ellipsis and not (isinstance(n, (int, np.integer)) and 0 <= n < 52) for n in numbers
+        ):
             raise ArgumentError(
                 f"einsum was called with {numbers!r} in the place of axis numbers",
                 "without a string of subscripts, every operand is followed by a list of numbers from 0 to 51",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stepgrad.errors import DtypeError, ShapeError
+from stepgrad.errors import ShapeError
 from stepgrad.ops.registry import register, registry
 from stepgrad.ops.samples import normal
 from stepgrad.tape.op import Op, Shape, TensorType, promoted_dtype
@@ -161,13 +161,11 @@ def to_dtype(a: Any, dtype: Any) -> Tensor:
     """
     from stepgrad.tape.leaves import as_tensor
 
-    tensor, wanted = as_tensor(a), np.dtype(dtype)
-    if wanted.kind not in "fiubc":
-        raise DtypeError(
-            f"a tensor was to be converted to {wanted}",
-            "tensors hold floating-point numbers, integers or booleans",
-            "use a numeric dtype such as np.float32",
-        )
+    tensor, wanted = as_tensor(a), dtype
+    if not isinstance(dtype, np.dtype) or dtype.kind not in "fiubc":
+        from stepgrad.ops.arguments import dtype_of
+
+        wanted = dtype_of(dtype)
     if wanted == tensor.dtype and not tensor.equation.type.weak:
         return tensor
     return record(astype, (tensor,), {"dtype": wanted})

@@ -260,7 +260,7 @@ def eigh(a: Any, UPLO: str = "L") -> EighResult:
         >>> sg.linalg.eigh(sg.tensor([[2.0, 1.0], [1.0, 2.0]])).eigenvalues
         tensor([1., 3.], dtype=float64)
     """
-    if UPLO.upper() not in ("L", "U"):
+    if not isinstance(UPLO, str) or UPLO.upper() not in ("L", "U"):
         raise ArgumentError(f"eigh was called with UPLO={UPLO!r}", "a triangle is lower or upper", "pass 'L' or 'U'")
     packed = compute(_eigh, [_symmetric("eigh", a)], NO_CONVERGENCE, RESCALE)
     return EighResult(packed[..., 0, :], packed[..., 1:, :])

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from stepgrad.ops.arguments import array_of, axis_of, whole_numbers
+from stepgrad.errors import DtypeError
+from stepgrad.ops.arguments import array_of, axis_of, dtype_of, whole_numbers
+from stepgrad.ops.comparisons import isclose
 from stepgrad.ops.expanding import to_dtype
 from stepgrad.ops.registry import public
 from stepgrad.ops.shapes import broadcast_to
@@ -73,7 +75,15 @@ def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
         >>> sg.result_type(sg.tensor([1.0], dtype=np.float32), 2.0)
         dtype('float32')
     """
-    return np.result_type(*[x.dtype if isinstance(x, ArrayLike) else x for x in arrays_and_dtypes])
+    given = [x.dtype if isinstance(x, ArrayLike) else x for x in arrays_and_dtypes]
+    try:
+        return np.result_type(*given)
+    except TypeError as error:
+        raise DtypeError(
+            f"the dtype of {', '.join(map(repr, given)):.80} together was asked for",
+            f"NumPy says: {error}",
+            "pass arrays, numbers and numeric dtypes",
+        ) from None
 
 
 def iscomplexobj(x: Any) -> bool:
@@ -166,7 +176,8 @@ def allclose(a: Any, b: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan
         >>> sg.allclose(sg.tensor([1.0, 2.0]), [1.0, 2.0 + 1e-9])
         True
     """
-    return bool(np.allclose(_value(a), _value(b), rtol=rtol, atol=atol, equal_nan=equal_nan))
+    close = isclose(array_of(a), array_of(b), rtol=rtol, atol=atol, equal_nan=equal_nan)
+    return bool(np.all(close.numpy()))
 
 
 def _value(a: Any) -> Array:
@@ -221,8 +232,8 @@ def full_like(a: Any, fill_value: Any, dtype: Any = None, *, shape: Any = None) 
     """
     like = array_of(a)
     wanted = like.shape if shape is None else whole_numbers(shape, "a length")
-    kind = like.dtype if dtype is None else np.dtype(dtype)
-    if isinstance(fill_value, ArrayLike):
+    kind = like.dtype if dtype is None else dtype_of(dtype)
+    if not isinstance(fill_value, (int, float)):
         return broadcast_to(to_dtype(fill_value, kind), wanted)
     value = np.full(wanted, fill_value, kind)
     value.setflags(write=False)

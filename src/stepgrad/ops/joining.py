@@ -24,7 +24,7 @@ from stepgrad.ops.shapes import (
 )
 from stepgrad.tape.op import Op, Shape, TensorType
 from stepgrad.tape.recording import record
-from stepgrad.tensor import Tensor
+from stepgrad.tensor import ArrayLike, Tensor
 
 __all__ = [
     "append",
@@ -95,7 +95,7 @@ def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Tensor:
         >>> sg.concatenate([sg.tensor([1.0]), sg.tensor([2.0, 3.0])])
         tensor([1., 2., 3.], dtype=float64)
     """
-    tensors = _several(arrays, "concatenate")
+    tensors = several(arrays, "concatenate")
     if axis is None:
         tensors, axis = [ravel(t) for t in tensors], 0
     along = axis_of(axis, tensors[0].ndim)
@@ -103,8 +103,9 @@ def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Tensor:
     return record(_concatenate, tuple(to_dtype(t, dtype) for t in tensors), {"axis": along})
 
 
-def _several(arrays: Any, function: str) -> list[Tensor]:
-    if not isinstance(arrays, Iterable):
+def several(arrays: Any, function: str) -> list[Tensor]:
+    """The arrays that a function is to join, one at least."""
+    if not isinstance(arrays, Iterable) or (isinstance(arrays, ArrayLike) and not arrays.ndim):
         raise ArgumentError(
             f"{function} was called with a {type(arrays).__name__}",
             "it takes the arrays to join as one list",
@@ -125,7 +126,7 @@ def stack(arrays: Sequence[Any], axis: int = 0) -> Tensor:
         >>> sg.stack([sg.tensor([1.0, 2.0]), sg.tensor([3.0, 4.0])]).shape
         (2, 2)
     """
-    tensors = _several(arrays, "stack")
+    tensors = several(arrays, "stack")
     if any(t.shape != tensors[0].shape for t in tensors):
         raise ShapeError(
             f"arrays of shapes {', '.join(str(t.shape) for t in tensors)} were given to stack",
@@ -156,7 +157,7 @@ def vstack(tup: Sequence[Any]) -> Tensor:
         >>> sg.vstack([sg.tensor([1.0, 2.0]), sg.tensor([3.0, 4.0])]).shape
         (2, 2)
     """
-    return concatenate([atleast_2d(t) for t in _several(tup, "vstack")], 0)
+    return concatenate([atleast_2d(t) for t in several(tup, "vstack")], 0)
 
 
 def hstack(tup: Sequence[Any]) -> Tensor:
@@ -166,7 +167,7 @@ def hstack(tup: Sequence[Any]) -> Tensor:
         >>> sg.hstack([sg.tensor([[1.0], [2.0]]), sg.tensor([[3.0], [4.0]])]).shape
         (2, 2)
     """
-    tensors = [atleast_1d(t) for t in _several(tup, "hstack")]
+    tensors = [atleast_1d(t) for t in several(tup, "hstack")]
     return concatenate(tensors, 0 if tensors[0].ndim == 1 else 1)
 
 
@@ -177,7 +178,7 @@ def dstack(tup: Sequence[Any]) -> Tensor:
         >>> sg.dstack([sg.tensor([[1.0], [2.0]]), sg.tensor([[3.0], [4.0]])]).shape
         (2, 1, 2)
     """
-    return concatenate([atleast_3d(t) for t in _several(tup, "dstack")], 2)
+    return concatenate([atleast_3d(t) for t in several(tup, "dstack")], 2)
 
 
 def column_stack(tup: Sequence[Any]) -> Tensor:
@@ -187,7 +188,7 @@ def column_stack(tup: Sequence[Any]) -> Tensor:
         >>> sg.column_stack([sg.tensor([1.0, 2.0]), sg.tensor([3.0, 4.0])]).tolist()
         [[1.0, 3.0], [2.0, 4.0]]
     """
-    tensors = _several(tup, "column_stack")
+    tensors = several(tup, "column_stack")
     return concatenate([t if t.ndim > 1 else reshape(t, (t.size, 1)) for t in tensors], 1)
 
 

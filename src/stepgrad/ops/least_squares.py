@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stepgrad.errors import ArgumentError
-from stepgrad.ops.arguments import array_of
+from stepgrad.ops.arguments import array_of, number
 from stepgrad.ops.expanding import to_dtype
 from stepgrad.ops.factorisations import svdvals
 from stepgrad.ops.matrices import matmul
@@ -57,7 +57,8 @@ def matrix_rank(A: Any, tol: float | None = None, *, rtol: float | None = None) 
         >>> int(sg.linalg.matrix_rank(sg.tensor([[1.0, 2.0], [2.0, 4.0]])))
         1
     """
-    tolerances = {"tol": None if tol is None else float(tol), "rtol": None if rtol is None else float(rtol)}
+    given = {"tol": tol, "rtol": rtol}
+    tolerances = {name: None if value is None else number(value, name) for name, value in given.items()}
     return record(_matrix_rank, (matrices("matrix_rank", A),), tolerances)
 
 
@@ -108,7 +109,7 @@ def pinv(a: Any, rcond: float | None = None, *, rtol: float | None = None) -> Te
     given = [x for x in (rcond, rtol) if x is not None]
     if len(given) > 1:
         raise ArgumentError("pinv was called with rcond= and rtol=", "they mean the same", "pass one of them")
-    cutoff = float(given[0]) if given else 1e-15
+    cutoff = number(given[0], "rcond") if given else 1e-15
     return compute(_pinv, [matrices("pinv", a)], NO_CONVERGENCE, RESCALE, rcond=cutoff)
 
 

@@ -21,6 +21,7 @@ from stepgrad.ops.factorisations import (
     svd,
     svdvals,
 )
+from stepgrad.ops.joining import several
 from stepgrad.ops.least_squares import lstsq, matrix_rank, pinv
 from stepgrad.ops.matrices import cross, matmul, outer, tensordot, vecdot
 from stepgrad.ops.norms import matrix_norm, norm, vector_norm
@@ -137,7 +138,7 @@ def multi_dot(arrays: Sequence[Any]) -> Tensor:
         >>> sg.linalg.multi_dot([A, A.T, A]).shape
         (10, 2)
     """
-    tensors = [array_of(a) for a in arrays]
+    tensors = several(arrays, "multi_dot")
     wanted = [(1, 2) if i in (0, len(tensors) - 1) else (2,) for i in range(len(tensors))]
     if len(tensors) < 2 or any(t.ndim not in n for t, n in zip(tensors, wanted, strict=True)):
         raise ArgumentError(

@@ -115,6 +115,8 @@ def _vector_norm(x: Tensor, ord: Any, axes: tuple[int, ...], keepdims: bool) -> 
 
 
 def _matrix_norm(x: Tensor, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Tensor:
+    if not isinstance(ord, (str, int, float, np.integer, np.floating)):
+        ord = repr(ord)  # not one of those below, and perhaps nothing that == can tell
     if ord == "fro":
         return _recorded(_norm, x, axes, keepdims)
     rows, columns = axes

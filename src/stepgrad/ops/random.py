@@ -26,7 +26,7 @@ import numpy as np
 from scipy import special
 
 from stepgrad.errors import ArgumentError, DtypeError
-from stepgrad.ops.arguments import array_of, whole, whole_numbers
+from stepgrad.ops.arguments import array_of, dtype_of, whole, whole_numbers
 from stepgrad.ops.expanding import to_dtype
 from stepgrad.ops.registry import register
 from stepgrad.ops.samples import constant as always
@@ -359,7 +359,7 @@ def permutation(key: Any, x: Any) -> Tensor:
 
 def _dtype_of(dtype: Any, *settings: Any) -> np.dtype[Any]:
     arrays = [t.dtype for t in map(as_tensor, settings) if not t.equation.type.weak and t.dtype.kind == "f"]
-    found = np.dtype(dtype) if dtype is not None else np.result_type(*arrays) if arrays else _float32
+    found = dtype_of(dtype) if dtype is not None else np.result_type(*arrays) if arrays else _float32
     if found not in (_float32, _float64):
         raise DtypeError(
             f"random numbers with dtype {found} were asked for",

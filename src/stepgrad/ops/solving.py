@@ -46,11 +46,11 @@ def matrices(name: str, a: Any, square: bool = False) -> Tensor:
             f"{name} is defined for square matrices, and these have {shape[-2]} rows and {shape[-1]} columns",
             "check the shape; for matrices that are not square there are sg.linalg.pinv, lstsq, svd and qr",
         )
-    if tensor.dtype == np.float16:
+    if tensor.equation.type.is_float and tensor.dtype not in (np.float32, np.float64):
         raise DtypeError(
             f"{name} was called on {describe(tensor)}",
             "it is computed by LAPACK, in float32 or float64",
-            "convert first: A.astype(np.float32)",
+            "convert first: A.astype(np.float64)",
         )
     if tensor.value is not None and not np.isfinite(tensor.value).all():
         raise LinAlgError(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from stepgrad.errors import ArgumentError
 from stepgrad.optim.optimizer import Optimizer, check_settings
 
 
@@ -125,6 +126,12 @@ def _moments(amsgrad: bool) -> dict[str, float]:
 
 
 def _checked(name: str, betas: Any, eps: float, weight_decay: float, amsgrad: bool) -> Any:
+    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+        raise ArgumentError(
+            f"{name} was given betas={betas!r}",
+            "there are two: how much is kept of the mean gradient, and of the mean squared gradient",
+            "use for example betas=(0.9, 0.999)",
+        )
     beta1, beta2 = betas
     check_settings(
         name,

@@ -11,7 +11,7 @@ from stepgrad.errors import ArgumentError
 from stepgrad.ops.expanding import to_dtype
 from stepgrad.tape.equation import Role
 from stepgrad.tape.recording import recording
-from stepgrad.tensor import Tensor, functions
+from stepgrad.tensor import ArrayLike, Tensor, functions
 from stepgrad.tree import flatten
 
 
@@ -45,6 +45,13 @@ def clip_by_norm(gradients: Any, max_norm: float) -> tuple[Any, Tensor]:
             "there is nothing to measure",
             "pass what sg.backward(loss, parameters) returns",
         )
+    for leaf in leaves:
+        if not isinstance(leaf, (ArrayLike, np.ndarray)):
+            raise ArgumentError(
+                f"clip_by_norm was given a {type(leaf).__name__} among the gradients",
+                "gradients are tensors or arrays",
+                "pass what sg.backward(loss, parameters) returns",
+            )
     with recording(role=Role.UPDATE, of=None, operand=None, differentiable=False):
         wide = [to_dtype(g, np.float64) for g in leaves]
         total = functions["sum"](wide[0] * wide[0])

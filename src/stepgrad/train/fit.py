@@ -102,7 +102,11 @@ def fit(
         True
     """
     epochs, batch_size = _at_least_one("epochs", epochs), _at_least_one("batch_size", batch_size)
+    _check_kind("model", model, isinstance(model, Module), "a module, for example sg.nn.Linear(2, 1)")
+    _check_kind("loss", loss, callable(loss), "a function of outputs and targets, for example sg.losses.mse")
     training, held_back = _prepare(model, loss, data, validation, seed)
+    can_step = callable(getattr(optimizer, "step", None))
+    _check_kind("optimizer", optimizer, can_step, "for example sg.optim.Adam(model.parameters())")
     if metrics is None:
         metrics = {"accuracy": accuracy} if training.y.dtype.kind == "i" else {}
     run = _Run(model, loss, optimizer, dict(metrics), tuple(callbacks), training, batch_size, seed)
@@ -271,6 +275,16 @@ def _prepare(
     model.eval()
     convert = arrays.converter(model, loss, training, next(iter(parameters.values())).dtype)
     return convert(training), convert(held_back) if held_back else None
+
+
+def _check_kind(name: str, value: Any, fits: bool, instead: str) -> None:
+    """Raises ArgumentError if one of the first three arguments of `fit` is something else."""
+    if not fits:
+        raise ArgumentError(
+            f"fit was given {value!r:.60} as its {name}",
+            "its arguments are fit(model, loss, optimizer, (X, y), epochs=…), in this order",
+            f"pass {instead}",
+        )
 
 
 def _at_least_one(name: str, value: Any) -> int:
