@@ -162,7 +162,7 @@ def prepared(script: Script, shapes: Mapping[str, tuple[int, ...]], seed: int) -
             f"{script.name} has no value for {', '.join(bare)}",
             "gradients are checked at values; defaults in the function's signature, INPUTS and "
             f"{script.name}_inputs() in the file were looked at",
-            f"give shapes for random arrays: stepgrad check {os.path.basename(script.path)}:{script.name} {options}\n"
+            f"give shapes for random arrays: stepgrad … {os.path.basename(script.path)}:{script.name} {options}\n"
             f"           or write in the file: INPUTS = {{{', '.join(f'{n!r}: …' for n in bare)}}}",
         )
     values = {p.name: given.get(p.name, p.default) for p in parameters}
