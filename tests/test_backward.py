@@ -307,3 +307,10 @@ def test_where_masks_what_was_not_taken() -> None:
     np.testing.assert_array_equal(gradient, [0, 0.5])
     second = sg.hessian(lambda x: sg.sum(sg.where(x > 0, sg.log(x) / x, 0.0)))(x)
     assert np.isfinite(second).all()
+
+
+def test_a_value_can_not_be_made_writeable_again() -> None:
+    x = sg.tensor([1.0, 2.0])
+    for t in (x, x * 2):
+        with pytest.raises(ValueError, match="cannot set WRITEABLE"):
+            t.numpy().setflags(write=True)

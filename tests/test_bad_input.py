@@ -243,3 +243,119 @@ def test_threads_record_apart() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(work, range(40)))
+
+
+# --- the core: operands, leaves, conversions, structures
+
+
+def test_an_operand_too_many_is_not_taken_for_out() -> None:
+    a, b = sg.tensor([1.0, 2.0]), sg.tensor([1.0, 2.0]) * 1.0
+    for call in (lambda: sg.exp(a, b), lambda: sg.isnan(a, b), lambda: sg.add(a, a, b)):
+        with pytest.raises(sg.errors.UnsupportedError, match=r"it was called with \d operands"):
+            call()
+        assert np.array_equal(b.numpy(), [1.0, 2.0])
+
+
+MORE_CASES: dict[str, tuple[Callable[[], Any], str]] = {
+    "masked": (lambda: VECTOR * sg.tensor(np.ma.array([1.0, 2.0], mask=[0, 1])), "its mask would be lost"),
+    "matrix": (lambda: np.ones((2, 2)).view(np.matrix) * MATRIX, "multiply matrices with @"),
+    "none as a number": (lambda: sg.Parameter(None), "a NoneType with dtype object"),
+    "text as a number": (lambda: sg.tensor("1.5", np.float32), "a str with dtype <U3"),
+    "too large": (lambda: sg.tensor([300], np.uint8), "a list can't be made into a tensor"),
+    "large integer": (lambda: sg.sin(10**30), "a Python number does not fit"),
+    "bool": (lambda: bool(VECTOR), "x (2,) float64 was asked whether it is true"),
+    "float": (lambda: float(VECTOR), "x (2,) float64 was to become one Python number"),
+    "format": (lambda: f"{VECTOR:.2f}", "it has 2 elements"),
+    "not a function": (lambda: sg.grad(np.sum(VECTOR))(VECTOR), "pass the function itself"),
+    "wrt": (lambda: sg.grad(np.sum, None)(VECTOR), "wrt=None was asked for"),
+    "wrt from the end": (lambda: sg.grad(np.sum, -2)(VECTOR), "wrt=-2 was asked for"),
+    "has_aux": (lambda: sg.value_and_grad(np.sum, has_aux=True)(VECTOR), "return (loss, other)"),
+    "two outputs": (lambda: sg.jacobian(lambda x: (x, 2 * x))(VECTOR), "returned 2 tensors"),
+    "two losses": (lambda: sg.hvp(lambda x: (np.sum(x), x[0]), VECTOR, VECTOR), "returned 2 tensors"),
+    "no output": (lambda: sg.jacobian(lambda x: [])(VECTOR), "returned 0 tensors"),
+    "checkpoint": (lambda: sg.checkpoint(None), "checkpoint was given None"),
+    "custom_rule": (lambda: sg.custom_rule(3), "custom_rule was given 3"),
+    "delete": (lambda: exec("del x[0]", {"x": VECTOR}), "was deleted in place"),
+}
+
+
+@pytest.mark.parametrize("name", MORE_CASES)
+def test_the_core_says_what_is_wrong_and_what_to_write(name: str) -> None:
+    call, text = MORE_CASES[name]
+    with pytest.raises(StepgradError) as raised:
+        call()
+    assert text in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [lambda x: x[0].item() * x, lambda x: sum(x.tolist()) * x, lambda x: sg.tensor(x).sum() * x],
+    ids=["item", "tolist", "tensor"],
+)
+def test_numbers_do_not_leave_by_name_either(leave: Callable[[Any], Any]) -> None:
+    with pytest.raises(sg.errors.UnsupportedError, match="inside a function that is being differentiated"):
+        sg.grad(lambda x: np.sum(leave(x)))(np.ones(2))
+
+
+def test_filling_an_array_says_to_stack() -> None:
+    def filled(x: Any) -> Any:
+        out = np.zeros(2)
+        out[0] = x[0] * 2
+        return np.sum(out)
+
+    with pytest.raises(sg.errors.UnsupportedError, match=r"sg\.stack"):
+        sg.grad(filled)(np.ones(2))
+
+
+def test_places_are_the_users_not_numpys() -> None:
+    with pytest.raises(sg.errors.UnsupportedError, match=r"at test_bad_input\.py:\d+: .*np\.full"):
+        sg.grad(lambda x: np.sum(x) * np.full(2, x[0]).sum())(np.ones(2))
+
+
+def test_dicts_go_by_their_keys_not_their_order() -> None:
+    x = np.array([1.0, 2.0])
+    ones, zeros = np.ones(2), np.zeros(2)
+    _, pull = sg.vjp(lambda x: {"a": x, "b": 2 * x}, x)
+    assert np.array_equal(pull({"b": zeros, "a": ones})[0], ones)
+    change = sg.jvp(lambda d: d["a"] * 10 + d["b"], {"a": x, "b": x}, {"b": zeros, "a": ones})[1]
+    assert np.array_equal(change, [10, 10])
+    product = sg.hvp(lambda d: np.sum(d["a"] ** 2) + np.sum(d["b"] ** 3), {"a": x, "b": x}, {"b": zeros, "a": ones})
+    assert np.array_equal(product["a"], [2, 2])
+    assert np.array_equal(product["b"], zeros)
+
+
+def test_what_is_computed_from_a_constant_gradient_has_gradient_0() -> None:
+    slope = sg.grad(lambda x: np.sum(3 * x))
+    assert np.array_equal(sg.grad(lambda x: np.sum(slope(x)))(np.ones(2)), [0, 0])
+
+
+def test_copies_and_pickles_of_tensors() -> None:
+    import copy
+    import pickle
+
+    x = sg.tensor([1.0, 2.0])
+    y = x
+    for _ in range(3000):
+        y = y * 1.001
+    assert np.array_equal(sg.backward(np.sum(copy.deepcopy([y])[0]), x).numpy(), sg.backward(np.sum(y), x).numpy())
+    loaded = pickle.loads(pickle.dumps(y))
+    assert np.array_equal(loaded.numpy(), y.numpy())
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("grad", "sg.backward"), ("detach", "sg.stop_gradient"), ("view", "reshape")]
+)
+def test_attributes_of_other_libraries(name: str, hint: str) -> None:
+    with pytest.raises(AttributeError, match=hint):
+        getattr(VECTOR, name)
+
+
+def test_source_of_nested_gradients_of_numbers() -> None:
+    def curvature(w: Any, x: Any) -> Any:
+        return sg.grad(sg.grad(lambda x: np.sin(x * w)))(x)
+
+    trace = sg.trace(curvature, np.array(0.3), np.array(0.5))
+    module: dict[str, Any] = {}
+    exec(trace.source(), module)
+    _, cache = module["forward"](**trace.inputs)
+    assert np.allclose(module["backward"](cache)["w"], trace.gradients["w"], rtol=1e-12)

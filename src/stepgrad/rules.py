@@ -43,6 +43,8 @@ def checkpoint(fn: Callable[..., Any]) -> Callable[..., Any]:
         array([1.])
     """
 
+    check_callable(fn, "checkpoint")
+
     @functools.wraps(fn)
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
         with recording(region=next_serial()):
@@ -144,4 +146,17 @@ def custom_rule(forward: Callable[..., Any], backward: Callable[..., Any] | None
         >>> sg.grad(lambda x: np.sum(5 * clipped(x)))(np.array([1.0, 2.0]))
         array([1., 1.])
     """
+    check_callable(forward, "custom_rule")
+    if backward is not None:
+        check_callable(backward, "custom_rule")
     return CustomRule(forward, backward)
+
+
+def check_callable(fn: Any, function: str) -> None:
+    """Raises ArgumentError for what is not a function."""
+    if not callable(fn):
+        raise ArgumentError(
+            f"{function} was given {fn!r:.60}",
+            "it makes a function from a function",
+            f"pass the function itself: sg.{function}(f), not sg.{function}(f(x))",
+        )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stepgrad.errors import AbstractValueError, StepgradError, UnsupportedError
+from stepgrad.errors import AbstractValueError, ShapeError, StepgradError, UnsupportedError
 
 if TYPE_CHECKING:
     from stepgrad.tape.equation import Equation
@@ -84,13 +84,25 @@ class ArrayLike:
             raise abstract_value(self._tensor, "its value")
         value = np.asarray(value)
         value.setflags(write=False)  # here, because this is the only way out of the engine
-        return value
+        return value.view()  # a view of a read-only array can't be made writeable again
 
     def item(self) -> Any:
         """The value of a tensor with one element, as a Python number."""
-        return self.numpy().item()
+        functions["check_leaving"](self._tensor, ".item()")
+        return self._number()
+
+    def _number(self) -> Any:
+        value = self.numpy()
+        if value.size != 1:
+            raise ShapeError(
+                f"{describe(self._tensor)} was to become one Python number",
+                f"it has {value.size} elements",
+                "pick one, x[0].item(); make one of them, np.sum(x); or print the whole with str(x)",
+            )
+        return value.item()
 
     def tolist(self) -> Any:
+        functions["check_leaving"](self._tensor, ".tolist()")
         return self.numpy().tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
@@ -99,14 +111,20 @@ class ArrayLike:
 
     def __float__(self) -> float:
         functions["check_leaving"](self._tensor, "float")
-        return float(self.item())
+        return float(self._number())
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._number())
 
     def __bool__(self) -> bool:
         if self._tensor.value is None:
             raise abstract_value(self._tensor, "whether it is true")
+        if self.size != 1:
+            raise ShapeError(
+                f"{describe(self._tensor)} was asked whether it is true",
+                f"it has {self.size} elements, each with an answer of its own",
+                "say which is meant: np.any(x), np.all(x), x.size > 0; or choose elementwise with sg.where",
+            )
         return bool(self._tensor.value)
 
     def __index__(self) -> int:
@@ -116,7 +134,7 @@ class ArrayLike:
         return complex(float(self))
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec else str(self)
+        return format(self._number(), spec) if spec else str(self)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -134,6 +152,13 @@ class ArrayLike:
             f"an element of {describe(self._tensor)} was assigned in place",
             "values on the tape are read-only, so that the backward pass sees what the forward pass computed",
             "make a new tensor: sg.where(mask, new, old), or sg.index_add(old, index, new - old[index])",
+        )
+
+    def __delitem__(self, index: Any) -> None:
+        raise UnsupportedError(
+            f"an element of {describe(self._tensor)} was deleted in place",
+            "values on the tape are read-only, so that the backward pass sees what the forward pass computed",
+            "make a new tensor of what stays: x[keep], with a mask, or sg.concatenate([x[:i], x[i + 1 :]])",
         )
 
     # --- operators
@@ -203,7 +228,8 @@ class ArrayLike:
                 "values on the tape are read-only, so that the backward pass sees what the forward pass computed",
                 f"use a function that returns a new tensor, or work on a copy: tensor.numpy().copy().{name}(...)",
             )
-        raise AttributeError(f"a {type(self).__name__} has no attribute {name!r}")
+        hint = _ELSEWHERE.get(name)
+        raise AttributeError(f"a {type(self).__name__} has no attribute {name!r}" + (f": write {hint}" if hint else ""))
 
     # --- NumPy's protocols: np.exp(tensor), np.sum(tensor), …
 
@@ -259,6 +285,20 @@ class Tensor(ArrayLike):
     def __repr__(self) -> str:
         return describe_value("tensor", self)
 
+    def __copy__(self) -> Tensor:
+        return self  # nothing in it ever changes
+
+    def __deepcopy__(self, memo: Any) -> Tensor:
+        return self
+
+    def __reduce__(self) -> Any:
+        """Pickled are the value and the name; how it was computed is not."""
+        return _unpickled, (self.numpy(), self.name)
+
+
+def _unpickled(value: Array, name: str | None) -> Tensor:
+    return functions["tensor"](value, name=name)
+
 
 def describe(tensor: Tensor) -> str:
     """`W1 (4, 3) float32`: how messages speak of a tensor."""
@@ -312,6 +352,22 @@ _METHODS = frozenset(
     "ravel repeat round sort squeeze std sum swapaxes take trace var".split()
 )
 _IN_PLACE = frozenset("fill itemset partition put resize setfield setflags byteswap".split())
+_ELSEWHERE = {
+    "backward": "gradients = sg.backward(loss, parameters)",
+    "cpu": "the tensor as it is: it is in the computer's memory",
+    "data": "x.numpy()",
+    "detach": "sg.stop_gradient(x)",
+    "flat": "x.ravel()",
+    "grad": "gradients = sg.backward(loss, parameters), which returns them",
+    "numel": "x.size",
+    "permute": "x.transpose(…)",
+    "requires_grad": "sg.Parameter(x) for what is trained; any tensor can be differentiated",
+    "to": "x.astype(dtype)",
+    "unsqueeze": "sg.expand_dims(x, axis)",
+    "view": "x.reshape(…)",
+    "zero_grad": "nothing: gradients are returned, and nothing accumulates",
+}
+"""Attributes of other libraries' tensors -> what to write here."""
 _ALTERNATIVES = {
     "numpy.copyto": "make a new tensor with sg.where(mask, new, old)",
     "numpy.put": "use sg.index_add, which returns a new tensor",

@@ -10,7 +10,7 @@ import numpy as np
 
 from stepgrad import missing
 from stepgrad.cells import Cell
-from stepgrad.errors import ArgumentError, DtypeError, GradientError
+from stepgrad.errors import ArgumentError, DtypeError, GradientError, UnsupportedError
 from stepgrad.ops.identities import alias
 from stepgrad.tape.backward import check_scalar, reachable, walk
 from stepgrad.tape.equation import CELL, CONSTANT, Equation, Role, next_serial
@@ -111,7 +111,19 @@ class _Call:
     """One call of a function whose arguments `wrt` have been made differentiable."""
 
     def __init__(self, fn: Callable[..., Any], wrt: Wrt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.single = isinstance(wrt, (int, str))
+        if not callable(fn):
+            raise ArgumentError(
+                f"the derivative of {fn!r:.60} was asked for",
+                "only functions have derivatives",
+                "pass the function itself: sg.grad(f)(x), not sg.grad(f(x))",
+            )
+        self.single = isinstance(wrt, (int, str, np.integer))
+        if not self.single and not isinstance(wrt, (tuple, list, set, frozenset)):
+            raise ArgumentError(
+                f"wrt={wrt!r:.60} was asked for",
+                "wrt names positional arguments by number, from 0, and keyword arguments by name",
+                "pass one of them, or several: wrt=0, wrt='x', wrt=(0, 1)",
+            )
         self.positions: Sequence[Any] = (wrt,) if self.single else tuple(wrt)  # type: ignore[arg-type]
         everything = flatten([list(args), kwargs])[0]
         inside = RECORDING.get().closed
@@ -120,18 +132,23 @@ class _Call:
         self.kinds: list[Any] = []
         self.rebuilds: list[Callable[[list[Any]], Any]] = []
         with recording(closed=True, region=None, differentiable=True):
-            for position in self.positions:
-                if position not in arguments and isinstance(position, int) and position < 0:
-                    position += len(args)
+            for asked in self.positions:
+                from_end = isinstance(asked, (int, np.integer)) and asked < 0
+                position = asked + len(args) if from_end else asked
                 if position not in arguments:
                     raise ArgumentError(
-                        f"wrt={position!r} was asked for, and {getattr(fn, '__name__', fn)} was called with "
+                        f"wrt={asked!r} was asked for, and {getattr(fn, '__name__', fn)} was called with "
                         f"{len(args)} positional and the keyword arguments {list(kwargs)}",
                         "wrt names positional arguments by number, from 0, and keyword arguments by name",
                         "name an argument that is passed",
                     )
                 arguments[position] = self._open(arguments[position])
-            result = fn(*[arguments[i] for i in range(len(args))], **{k: arguments[k] for k in kwargs})
+            try:
+                result = fn(*[arguments[i] for i in range(len(args))], **{k: arguments[k] for k in kwargs})
+            except ValueError as error:  # NumPy's "setting an array element with a sequence" hides the reason
+                if isinstance(error.__cause__, UnsupportedError):
+                    raise error.__cause__ from None
+                raise
         self.result = result
         self.numpy = not inside and not any(isinstance(leaf, ArrayLike) for leaf in everything) and self._is_alone()
 
@@ -199,6 +216,12 @@ def value_and_grad(fn: Callable[..., Any], wrt: Wrt = 0, has_aux: bool = False) 
     @functools.wraps(fn)
     def with_gradient(*args: Any, **kwargs: Any) -> Any:
         call = _Call(fn, wrt, args, kwargs)
+        if has_aux and not (isinstance(call.result, (tuple, list)) and len(call.result) == 2):
+            raise ArgumentError(
+                f"{getattr(fn, '__name__', fn)} returned {call.result!r:.60}, and has_aux=True was given",
+                "then the function returns two things: the loss and anything else",
+                "return (loss, other), or leave has_aux out",
+            )
         loss, aux = call.result if has_aux else (call.result, None)
         if not isinstance(loss, ArrayLike):
             raise missing.not_on_tape(loss, fn)
@@ -246,7 +269,7 @@ def vjp(fn: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], Any]]:
     outputs = _outputs(call, fn)
 
     def pull(downstream: Any) -> Any:
-        given = [as_tensor(d) for d in flatten(downstream)[0]]
+        given = [as_tensor(d) for d in _in_order(downstream, call.result)]
         return call.structured(_gradients(_seeds(outputs, given), call.targets, zeros=True))
 
     return call.plain(call.result), pull
@@ -271,7 +294,7 @@ def jvp(fn: Callable[..., Any], args: Any, tangents: Any) -> tuple[Any, Any]:
     arguments, directions = (args, tangents) if isinstance(args, tuple) else ((args,), (tangents,))
     call = _Call(fn, tuple(range(len(arguments))), tuple(arguments), {})
     outputs, rebuild = _outputs(call, fn), flatten(call.result)[2]
-    given = _matching(directions, call, "tangents")
+    given = _matching(directions, tuple(arguments), call, "tangents")
     with recording(closed=True, region=None):
         stand_ins = [tensor(np.zeros(o.shape, o.dtype)) for o in outputs]
         pulled = _gradients(_seeds(outputs, stand_ins), call.targets, zeros=True)
@@ -296,9 +319,9 @@ def hvp(fn: Callable[..., Any], args: Any, vectors: Any) -> Any:
     """
     arguments, directions = (args, vectors) if isinstance(args, tuple) else ((args,), (vectors,))
     call = _Call(fn, tuple(range(len(arguments))), tuple(arguments), {})
-    loss = _outputs(call, fn)[0]
+    loss = _output(call, fn)
     check_scalar(loss)
-    given = _matching(directions, call, "vectors")
+    given = _matching(directions, tuple(arguments), call, "vectors")
     with recording(closed=True, region=None):
         gradients = _gradients({loss.equation: _one(loss.equation.type.dtype)}, call.targets, zeros=True)
     products = call.structured(_gradients(_seeds(gradients, given), call.targets, zeros=True))
@@ -329,7 +352,7 @@ def jacobian(fn: Callable[..., Any], wrt: Wrt = 0) -> Callable[..., Any]:
         from stepgrad.ops.joining import stack
 
         call = _Call(fn, wrt, args, kwargs)
-        output = _outputs(call, fn)[0]
+        output = _output(call, fn)
         rows: list[list[Tensor]] = []
         for i in range(output.size):
             basis = np.zeros(output.size, output.dtype)
@@ -369,6 +392,25 @@ def _outputs(call: _Call, fn: Callable[..., Any]) -> list[Tensor]:
     return [leaf._tensor for leaf in leaves]
 
 
+def _output(call: _Call, fn: Callable[..., Any]) -> Tensor:
+    outputs = _outputs(call, fn)
+    if len(outputs) != 1:
+        raise ArgumentError(
+            f"{getattr(fn, '__name__', fn)} returned {len(outputs)} tensors",
+            "this derivative is that of one output",
+            "return one tensor, or differentiate one output at a time: sg.jacobian(lambda x: f(x)[0])",
+        )
+    return outputs[0]
+
+
+def _in_order(given: Any, like: Any) -> list[Any]:
+    """The leaves of a structure, in the order in which those of another come: dicts go by their keys."""
+    (leaves, paths, _), wanted = flatten(given), flatten(like)[1]
+    if paths == wanted or sorted(paths) != sorted(wanted):
+        return leaves
+    return [leaves[paths.index(path)] for path in wanted]
+
+
 def _seeds(outputs: list[Tensor], downstream: list[Tensor]) -> dict[Equation, Tensor]:
     """Downstream gradients by equation; those of an output that is returned twice add up."""
     if len(outputs) != len(downstream):
@@ -392,8 +434,8 @@ def _seeds(outputs: list[Tensor], downstream: list[Tensor]) -> dict[Equation, Te
     return seeds
 
 
-def _matching(directions: Any, call: _Call, what: str) -> list[Tensor]:
-    given = [as_tensor(d) for d in flatten(tuple(directions))[0]]
+def _matching(directions: Any, arguments: Any, call: _Call, what: str) -> list[Tensor]:
+    given = [as_tensor(d) for d in _in_order(tuple(directions), arguments)]
     shapes = [t.type.shape for t in call.targets]
     if [t.shape for t in given] != shapes:
         raise ArgumentError(

@@ -99,7 +99,7 @@ class Names:
                 continue
             if self.of.get(gradient.equation) == "d" + name:  # what the walk began with
                 names[equation] = "d" + name
-            elif gradient.equation not in self.of:
+            elif gradient.equation not in self.of and gradient.equation.inputs:  # no line computes a constant
                 names[equation] = self.give(gradient.equation, "d" + name)
             else:
                 names[equation] = self.unique("d" + name)

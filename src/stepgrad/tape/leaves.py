@@ -61,7 +61,10 @@ def tensor(x: Any, dtype: Any = None, *, name: str | None = None) -> Tensor:
         >>> sg.tensor([1.0, 2.0], name="x")
         tensor([1., 2.], dtype=float64, name='x')
     """
-    value = read_only_copy(x.numpy() if isinstance(x, ArrayLike) else x, dtype)
+    if isinstance(x, ArrayLike):
+        functions["check_leaving"](x._tensor, "sg.tensor")
+        x = x.numpy()
+    value = read_only_copy(x, dtype)
     type = type_of(value.shape, value.dtype)
     made = Equation(INPUT, (), {}, type, type.is_float)
     made.name = name
@@ -72,9 +75,23 @@ def read_only_copy(x: Any, dtype: Any = None) -> Array:
     """A copy of `x` that nobody can write to; `x` itself where that is already so."""
     if type(x) is np.ndarray and not x.flags.writeable and x.base is None and (dtype is None or x.dtype == dtype):
         return x
+    if isinstance(x, np.ma.MaskedArray):
+        raise DtypeError(
+            f"a masked array {x.shape} can't be made into a tensor",
+            "its mask would be lost, and what it hides would count",
+            "pass x.filled(0.0), and leave elements out with sg.where(mask, 0.0, …)",
+        )
+    if isinstance(x, np.matrix):
+        raise DtypeError(
+            f"an np.matrix {x.shape} can't be made into a tensor",
+            "its * is a product of matrices, and that of tensors is elementwise",
+            "pass np.asarray(x), and multiply matrices with @",
+        )
     try:
         value = np.array(x, dtype=dtype)
-    except (ValueError, TypeError) as error:
+        if dtype is not None and np.asarray(x).dtype.kind in "OSU":  # None would become NaN, and "1" the number 1
+            value = np.asarray(x)
+    except (ValueError, TypeError, OverflowError) as error:
         raise DtypeError(
             f"a {type(x).__name__} can't be made into a tensor",
             f"NumPy says: {error}",
@@ -91,3 +108,4 @@ def read_only_copy(x: Any, dtype: Any = None) -> Array:
 
 
 functions["as_tensor"] = as_tensor
+functions["tensor"] = tensor

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stepgrad.errors import DtypeError, ShapeError
+from stepgrad.errors import DtypeError, ShapeError, UnsupportedError
 from stepgrad.tensor import Tensor, functions
 
 Shape = tuple[int, ...]
@@ -165,6 +165,12 @@ class Op:
             return self._infer(types, params)
 
     def _infer(self, types: tuple[TensorType, ...], params: Mapping[str, Any]) -> Signature:
+        if not callable(self.rules) and len(types) != len(self.rules):  # NumPy would write into one too many
+            raise UnsupportedError(
+                f"it was called with {len(types)} operands",
+                f"{self.name} has {len(self.rules)}; there is no out= to write the result to",
+                "pass as many as it has, settings as keywords, and use the value that is returned",
+            )
         weak = self.elementwise and "dtype" not in params and all(t.weak for t in types)
         type = type_of(tuple(self.shape(*types, **params)), self.dtype(*types, **params), weak)
         flows = range(len(types)) if type.is_float else ()

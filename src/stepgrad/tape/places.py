@@ -7,6 +7,9 @@ import os
 import sys
 from types import CodeType, FrameType
 
+import numpy as np
+import scipy
+
 from stepgrad.tensor import ArrayLike, Tensor, functions
 
 Where = tuple[CodeType, int]
@@ -20,6 +23,7 @@ _ENGINE = tuple(
         *(module + ".py" for module in ("cells", "tensor", "transforms", "rules", "missing", "losses")),
     )
 )
+_ENGINE += tuple(os.path.join(module.__path__[0], "") for module in (np, scipy))  # they call back into tensors
 known_files: dict[str, bool] = {}
 """Source file -> whether it is the engine's own, for the files seen so far."""
 

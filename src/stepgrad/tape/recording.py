@@ -142,10 +142,12 @@ def record(op: Op, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Tensor
     else:
         try:
             value = op.numpy(*values, **params)
-        except OverflowError as error:
-            raise _located(_out_of_range(error), op, inputs) from error
-        if type(value) is not ndarray:
-            value = np.asarray(value, signature.type.dtype)
+            if type(value) is not ndarray:
+                value = np.asarray(value, signature.type.dtype)
+        except (OverflowError, TypeError, AttributeError) as error:
+            if isinstance(error, OverflowError) or any(type(v) is int and not -(2**63) <= v < 2**63 for v in values):
+                raise _located(_out_of_range(error), op, inputs) from error
+            raise
 
     active = False
     if state.differentiable:
@@ -196,8 +198,12 @@ def record(op: Op, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Tensor
 
 def _constant_of(op: Op, sources: tuple[Equation, ...], type: TensorType, state: Recording) -> Equation:
     """The leaf for a result that no gradient flows to; it remembers where the path was cut."""
-    leaf = Equation(CONSTANT, (), {}, type, False, state.role)
-    if state.role is not Role.FORWARD:  # that a gradient is constant is no mistake
+    # That a gradient is constant is no mistake, and neither is that what is computed from it is.
+    role = state.role
+    if role is Role.FORWARD and any(s.role is Role.BACKWARD for s in sources):
+        role = Role.BACKWARD
+    leaf = Equation(CONSTANT, (), {}, type, False, role)
+    if role is not Role.FORWARD:
         return leaf
     for source in sources:
         if source.active:
@@ -222,7 +228,7 @@ def _located(error: StepgradError, op: Op, inputs: tuple[Tensor, ...]) -> Stepgr
     return type(error)(what, error.why, error.instead)
 
 
-def _out_of_range(error: OverflowError) -> StepgradError:
+def _out_of_range(error: Exception) -> StepgradError:
     return ArgumentError(
         f"a Python number does not fit: {error}",
         "it takes the dtype of the array that it meets, which can't hold it",
@@ -247,7 +253,8 @@ def check_leaving(tensor: Tensor, how: str) -> None:
             f"{how} was called on {describe(tensor)} inside a function that is being differentiated\n"
             f"  at {place_text(user_where(3))}",
             "what is computed from the plain numbers would not be on the tape, and the gradient silently wrong",
-            "keep computing with the tensor; or say that no gradient is wanted with sg.stop_gradient(x).numpy()",
+            "keep computing with the tensor, and join values with sg.stack([…]) instead of filling an array; "
+            "or say that no gradient is wanted with sg.stop_gradient(x).numpy()",
         )
 
 
