@@ -18,7 +18,7 @@ from stepgrad.tape.leaves import as_tensor, constant, tensor
 from stepgrad.tape.op import type_of
 from stepgrad.tape.recording import RECORDING, recording
 from stepgrad.tensor import ArrayLike, Tensor
-from stepgrad.tree import flatten
+from stepgrad.tree import flatten, leaves_in_order
 
 Wrt = int | str | Sequence[int | str]
 
@@ -269,7 +269,7 @@ def vjp(fn: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], Any]]:
     outputs = _outputs(call, fn)
 
     def pull(downstream: Any) -> Any:
-        given = [as_tensor(d) for d in _in_order(downstream, call.result)]
+        given = [as_tensor(d) for d in leaves_in_order(downstream, call.result)]
         return call.structured(_gradients(_seeds(outputs, given), call.targets, zeros=True))
 
     return call.plain(call.result), pull
@@ -403,14 +403,6 @@ def _output(call: _Call, fn: Callable[..., Any]) -> Tensor:
     return outputs[0]
 
 
-def _in_order(given: Any, like: Any) -> list[Any]:
-    """The leaves of a structure, in the order in which those of another come: dicts go by their keys."""
-    (leaves, paths, _), wanted = flatten(given), flatten(like)[1]
-    if paths == wanted or sorted(paths) != sorted(wanted):
-        return leaves
-    return [leaves[paths.index(path)] for path in wanted]
-
-
 def _seeds(outputs: list[Tensor], downstream: list[Tensor]) -> dict[Equation, Tensor]:
     """Downstream gradients by equation; those of an output that is returned twice add up."""
     if len(outputs) != len(downstream):
@@ -435,7 +427,7 @@ def _seeds(outputs: list[Tensor], downstream: list[Tensor]) -> dict[Equation, Te
 
 
 def _matching(directions: Any, arguments: Any, call: _Call, what: str) -> list[Tensor]:
-    given = [as_tensor(d) for d in _in_order(tuple(directions), arguments)]
+    given = [as_tensor(d) for d in leaves_in_order(tuple(directions), arguments)]
     shapes = [t.type.shape for t in call.targets]
     if [t.shape for t in given] != shapes:
         raise ArgumentError(

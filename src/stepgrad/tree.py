@@ -48,3 +48,11 @@ def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
     """The same structure, with `function` applied to every leaf."""
     leaves, _, rebuild = flatten(tree)
     return rebuild([function(leaf) for leaf in leaves])
+
+
+def leaves_in_order(given: Any, like: Any) -> list[Any]:
+    """The leaves of a structure, in the order in which those of another come: dicts go by their keys."""
+    (leaves, paths, _), wanted = flatten(given), flatten(like)[1]
+    if paths == wanted or sorted(paths) != sorted(wanted):
+        return leaves
+    return [leaves[paths.index(path)] for path in wanted]

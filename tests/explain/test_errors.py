@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import stepgrad as sg
+from stepgrad.errors import ArgumentError
 
 x = np.array([1.0, 2.0])
 
@@ -69,3 +70,21 @@ def test_nothing_to_differentiate_is_said() -> None:
 def test_an_error_in_the_function_comes_through() -> None:
     with pytest.raises(sg.errors.ShapeError, match="do not broadcast"):
         sg.trace(lambda a, b: a + b, x, np.ones(3))
+
+
+def test_a_call_that_makes_no_sense_is_told() -> None:
+    f = lambda x: np.sum(x * x)
+    with pytest.raises(ArgumentError, match="it records the call of a function"):
+        sg.trace(None)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="it names arguments and parameters"):
+        sg.trace(f, np.ones(2), wrt=0)  # type: ignore[arg-type]
+    for step in (99, "a"):
+        with pytest.raises(ArgumentError, match="was to be opened"):
+            sg.trace(f, np.ones(2)).show(open=step)
+
+
+def test_downstream_gradients_go_by_the_keys_of_dicts() -> None:
+    trace = sg.trace(
+        lambda x: {"a": x * 1.0, "b": x * 10.0}, np.array([1.0]), downstream={"b": np.ones(1), "a": np.zeros(1)}
+    )
+    assert trace.gradients["x"].tolist() == [10.0]

@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from stepgrad.errors import ArgumentError
 from stepgrad.explain.expressions import call_text, literal_text, tidy
 from stepgrad.explain.layout import WIDTH, plural, ratio_text, size_text
 from stepgrad.explain.steps import Gradient, Step
@@ -53,7 +54,14 @@ class _Story:
     def __init__(self, trace: Trace, numbers: bool, open: Any) -> None:
         self.trace, self.made, self.numbers = trace, trace.arranged, numbers
         asked = [open] if isinstance(open, int) and not isinstance(open, bool) else open
-        self.open = {s.number for s in trace.steps} if open is True else set(asked or ())
+        numbered = {s.number for s in trace.steps}
+        self.open = numbered if open is True else set(asked or ())
+        if not self.open <= numbered:
+            raise ArgumentError(
+                f"step {', '.join(sorted(map(repr, self.open - numbered)))} was to be opened",
+                f"steps are numbered from 1 to {len(numbered)}",
+                "name steps by their number, open=3 or open=(1, 2); True opens all",
+            )
         self.ledger = trace.cache()
         self.kept = {row.name for row in self.ledger.rows if row.kind == "saved"}
         self.step_of = {e: s.number for s in trace.steps for e in s.equations}

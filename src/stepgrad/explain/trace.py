@@ -26,7 +26,7 @@ from stepgrad.tape.leaves import as_tensor, constant
 from stepgrad.tape.recording import recording
 from stepgrad.tape.tape import Tape
 from stepgrad.tensor import Array, ArrayLike, Tensor, describe
-from stepgrad.tree import flatten, map_leaves
+from stepgrad.tree import flatten, leaves_in_order, map_leaves
 
 if TYPE_CHECKING:
     from stepgrad.explain.cost import Cost
@@ -66,6 +66,18 @@ def trace(
         >>> t.gradients["w"]
         array([3., 4.])
     """
+    if not callable(fn):
+        raise ArgumentError(
+            f"sg.trace was given {fn!r:.60}",
+            "it records the call of a function",
+            "pass the function and its arguments: sg.trace(f, x), not sg.trace(f(x))",
+        )
+    if wrt is not None and not all(isinstance(name, str) for name in ([wrt] if isinstance(wrt, str) else _items(wrt))):
+        raise ArgumentError(
+            f"sg.trace was given wrt={wrt!r:.60}",
+            "it names arguments and parameters",
+            "pass their names, for example wrt='W1' or wrt=['W1', 'b1']",
+        )
     arguments = open_arguments(fn, args, kwargs)
     watcher = Watcher(sys._getframe())
     equations: list[Equation] = []
@@ -91,6 +103,10 @@ def trace(
     else:
         recorded = _walked(fn, arguments, watcher, equations, result, outputs, wrt, downstream)
     return Trace(fn, result, recorded)
+
+
+def _items(wrt: Any) -> list[Any]:
+    return list(wrt) if isinstance(wrt, Iterable) else [wrt]
 
 
 def _outputs(result: Any) -> list[Equation]:
@@ -179,7 +195,8 @@ def _seeds(result: Any, downstream: Any) -> dict[Equation, Tensor]:
         values = values[:1]
         given = [constant(np.ones(v.shape, v.dtype)) for v in values]
     else:
-        given = [as_tensor(np.asarray(d) if not isinstance(d, ArrayLike) else d) for d in flatten(downstream)[0]]
+        in_order = leaves_in_order(downstream, result)
+        given = [d._tensor if isinstance(d, ArrayLike) else as_tensor(np.asarray(d)) for d in in_order]
         values = values[:1] if len(given) == 1 else values
     if len(given) != len(values) or any(g.shape != v.shape for g, v in zip(given, values, strict=True)):
         raise ArgumentError(
