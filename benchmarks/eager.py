@@ -19,10 +19,12 @@ def overhead() -> list[dict[str, Any]]:
     rows = []
     array = np.ones((4, 4), np.float32)
     x, y = sg.tensor(array), sg.tensor(array * 2)
-    other = array * 2
+    other, row = array * 2, np.ones(4, np.float32)
+    r = sg.tensor(row)
     cases: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         "x + y": (lambda: array + other, lambda: x + y),
         "x * y": (lambda: array * other, lambda: x * y),
+        "x + row": (lambda: array + row, lambda: x + r),
         "x * 2.0": (lambda: array * 2.0, lambda: x * 2.0),
         "np.exp(x)": (lambda: np.exp(array), lambda: np.exp(x)),
         "sg.tanh(x)": (lambda: np.tanh(array), lambda: sg.tanh(x)),

@@ -46,6 +46,12 @@ def blocks(language: str) -> list[Any]:
     ]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_quoted_source_is_what_stands_in_the_file(page: Path) -> None:
+    for file, text in re.findall(r"^```python file=(\S+)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+        assert text in (ROOT / file).read_text(encoding="utf-8"), f"{file} no longer has:\n{text}"
+
+
 @pytest.mark.parametrize(("page", "number", "text"), blocks("python"))
 def test_python_blocks(page: Path, number: int, text: str, tmp_path: Path) -> None:
     """Each block runs on its own, in an empty folder."""
