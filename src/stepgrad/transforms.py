@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from stepgrad import missing
+from stepgrad.calls import Call, Wrt, not_floating, output_of, outputs_of
 from stepgrad.cells import Cell
-from stepgrad.errors import ArgumentError, DtypeError, GradientError, UnsupportedError
-from stepgrad.ops.identities import alias
+from stepgrad.errors import ArgumentError, GradientError
 from stepgrad.tape.backward import check_scalar, reachable, walk
 from stepgrad.tape.equation import CELL, CONSTANT, Equation, Role, next_serial
 from stepgrad.tape.leaves import as_tensor, constant, tensor
@@ -19,8 +19,6 @@ from stepgrad.tape.op import type_of
 from stepgrad.tape.recording import RECORDING, recording
 from stepgrad.tensor import ArrayLike, Tensor
 from stepgrad.tree import flatten, leaves_in_order
-
-Wrt = int | str | Sequence[int | str]
 
 
 def backward(loss: Any, wrt: Any) -> Any:
@@ -64,16 +62,8 @@ def _target(leaf: Any, path: str, read: dict[Cell, Equation]) -> Equation:
         )
     equation = leaf._tensor.equation
     if not equation.type.is_float:
-        raise _not_floating(leaf._tensor)
+        raise not_floating(leaf._tensor)
     return read.get(leaf, equation) if isinstance(leaf, Cell) else equation  # it may have been assigned since
-
-
-def _not_floating(asked: Tensor) -> DtypeError:
-    return DtypeError(
-        f"the gradient with respect to {missing.describe(asked)} was asked for",
-        f"{asked.dtype} numbers change in steps, so there is no derivative",
-        "convert first: x.astype(np.float64), or write 3.0 for 3",
-    )
 
 
 def _gradients(
@@ -107,94 +97,6 @@ def _one(dtype: np.dtype[Any]) -> Tensor:
 # --- functions of functions
 
 
-class _Call:
-    """One call of a function whose arguments `wrt` have been made differentiable."""
-
-    def __init__(self, fn: Callable[..., Any], wrt: Wrt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not callable(fn):
-            raise ArgumentError(
-                f"the derivative of {fn!r:.60} was asked for",
-                "only functions have derivatives",
-                "pass the function itself: sg.grad(f)(x), not sg.grad(f(x))",
-            )
-        self.single = isinstance(wrt, (int, str, np.integer))
-        if not self.single and not isinstance(wrt, (tuple, list, set, frozenset)):
-            raise ArgumentError(
-                f"wrt={wrt!r:.60} was asked for",
-                "wrt names positional arguments by number, from 0, and keyword arguments by name",
-                "pass one of them, or several: wrt=0, wrt='x', wrt=(0, 1)",
-            )
-        self.positions: Sequence[Any] = (wrt,) if self.single else tuple(wrt)  # type: ignore[arg-type]
-        everything = flatten([list(args), kwargs])[0]
-        inside = RECORDING.get().closed
-        arguments: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
-        self.targets: list[Equation] = []
-        self.kinds: list[Any] = []
-        self.rebuilds: list[Callable[[list[Any]], Any]] = []
-        with recording(closed=True, region=None, differentiable=True):
-            for asked in self.positions:
-                from_end = isinstance(asked, (int, np.integer)) and asked < 0
-                position = asked + len(args) if from_end else asked
-                if position not in arguments:
-                    raise ArgumentError(
-                        f"wrt={asked!r} was asked for, and {getattr(fn, '__name__', fn)} was called with "
-                        f"{len(args)} positional and the keyword arguments {list(kwargs)}",
-                        "wrt names positional arguments by number, from 0, and keyword arguments by name",
-                        "name an argument that is passed",
-                    )
-                arguments[position] = self._open(arguments[position])
-            try:
-                result = fn(*[arguments[i] for i in range(len(args))], **{k: arguments[k] for k in kwargs})
-            except ValueError as error:  # NumPy's "setting an array element with a sequence" hides the reason
-                if isinstance(error.__cause__, UnsupportedError):
-                    raise error.__cause__ from None
-                raise
-        self.result = result
-        self.numpy = not inside and not any(isinstance(leaf, ArrayLike) for leaf in everything) and self._is_alone()
-
-    def _is_alone(self) -> bool:
-        """Whether no tensor or parameter from outside was used: then nobody can ask for its gradient."""
-        results = [x._tensor.equation for x in flatten(self.result)[0] if isinstance(x, ArrayLike)]
-        own = set(self.targets)
-        return all(e.inputs or not e.active or e in own for e in reachable(results))
-
-    def _open(self, argument: Any) -> Any:
-        leaves, _, rebuild = flatten(argument)
-        opened = []
-        for leaf in leaves:
-            made = leaf if isinstance(leaf, Cell) else alias(leaf) if isinstance(leaf, Tensor) else tensor(leaf)
-            if not isinstance(leaf, Cell) and isinstance(leaf, Tensor):
-                made.equation.name = leaf.equation.name
-            if not made._tensor.equation.type.is_float:
-                raise _not_floating(made._tensor)
-            opened.append(made)
-            self.targets.append(made._tensor.equation)
-            self.kinds.append(leaf)
-        start = len(self.targets) - len(leaves)
-
-        def structured(new: list[Any]) -> Any:
-            return rebuild(new[start:])
-
-        self.rebuilds.append(structured)
-        return argument if hasattr(argument, "parameters") else rebuild(opened)
-
-    def structured(self, gradients: list[Tensor]) -> Any:
-        """The gradients in the structure of the arguments: NumPy if the call was all NumPy."""
-        out = [_plain(g) for g in gradients] if self.numpy else gradients
-        parts = tuple(rebuild(out) for rebuild in self.rebuilds)
-        return parts[0] if self.single else parts
-
-    def plain(self, value: Any) -> Any:
-        if not self.numpy:
-            return value
-        leaves, _, rebuild = flatten(value)
-        return rebuild([_plain(leaf) if isinstance(leaf, ArrayLike) else leaf for leaf in leaves])
-
-
-def _plain(x: ArrayLike) -> Any:
-    return x.numpy().copy()[()]
-
-
 def value_and_grad(fn: Callable[..., Any], wrt: Wrt = 0, has_aux: bool = False) -> Callable[..., Any]:
     """A function that returns both the value of `fn` and its gradient.
 
@@ -215,7 +117,7 @@ def value_and_grad(fn: Callable[..., Any], wrt: Wrt = 0, has_aux: bool = False) 
 
     @functools.wraps(fn)
     def with_gradient(*args: Any, **kwargs: Any) -> Any:
-        call = _Call(fn, wrt, args, kwargs)
+        call = Call(fn, wrt, args, kwargs)
         if has_aux and not (isinstance(call.result, (tuple, list)) and len(call.result) == 2):
             raise ArgumentError(
                 f"{getattr(fn, '__name__', fn)} returned {call.result!r:.60}, and has_aux=True was given",
@@ -265,8 +167,8 @@ def vjp(fn: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], Any]]:
         >>> pull(np.array([1.0, 10.0]))
         (array([ 2., 40.]),)
     """
-    call = _Call(fn, tuple(range(len(args))), args, {})
-    outputs = _outputs(call, fn)
+    call = Call(fn, tuple(range(len(args))), args, {})
+    outputs = outputs_of(call, fn)
 
     def pull(downstream: Any) -> Any:
         given = [as_tensor(d) for d in leaves_in_order(downstream, call.result)]
@@ -292,8 +194,8 @@ def jvp(fn: Callable[..., Any], args: Any, tangents: Any) -> tuple[Any, Any]:
         array([2.])
     """
     arguments, directions = (args, tangents) if isinstance(args, tuple) else ((args,), (tangents,))
-    call = _Call(fn, tuple(range(len(arguments))), tuple(arguments), {})
-    outputs, rebuild = _outputs(call, fn), flatten(call.result)[2]
+    call = Call(fn, tuple(range(len(arguments))), tuple(arguments), {})
+    outputs, rebuild = outputs_of(call, fn), flatten(call.result)[2]
     given = _matching(directions, tuple(arguments), call, "tangents")
     with recording(closed=True, region=None):
         stand_ins = [tensor(np.zeros(o.shape, o.dtype)) for o in outputs]
@@ -318,8 +220,8 @@ def hvp(fn: Callable[..., Any], args: Any, vectors: Any) -> Any:
         array([ 6., 12.])
     """
     arguments, directions = (args, vectors) if isinstance(args, tuple) else ((args,), (vectors,))
-    call = _Call(fn, tuple(range(len(arguments))), tuple(arguments), {})
-    loss = _output(call, fn)
+    call = Call(fn, tuple(range(len(arguments))), tuple(arguments), {})
+    loss = output_of(call, fn)
     check_scalar(loss)
     given = _matching(directions, tuple(arguments), call, "vectors")
     with recording(closed=True, region=None):
@@ -351,8 +253,8 @@ def jacobian(fn: Callable[..., Any], wrt: Wrt = 0) -> Callable[..., Any]:
     def derivatives(*args: Any, **kwargs: Any) -> Any:
         from stepgrad.ops.joining import stack
 
-        call = _Call(fn, wrt, args, kwargs)
-        output = _output(call, fn)
+        call = Call(fn, wrt, args, kwargs)
+        output = output_of(call, fn)
         rows: list[list[Tensor]] = []
         for i in range(output.size):
             basis = np.zeros(output.size, output.dtype)
@@ -384,25 +286,6 @@ def hessian(fn: Callable[..., Any], wrt: Wrt = 0) -> Callable[..., Any]:
     return jacobian(grad(fn, wrt), wrt)
 
 
-def _outputs(call: _Call, fn: Callable[..., Any]) -> list[Tensor]:
-    leaves = flatten(call.result)[0]
-    for leaf in leaves:
-        if not isinstance(leaf, ArrayLike):
-            raise missing.not_on_tape(leaf, fn)
-    return [leaf._tensor for leaf in leaves]
-
-
-def _output(call: _Call, fn: Callable[..., Any]) -> Tensor:
-    outputs = _outputs(call, fn)
-    if len(outputs) != 1:
-        raise ArgumentError(
-            f"{getattr(fn, '__name__', fn)} returned {len(outputs)} tensors",
-            "this derivative is that of one output",
-            "return one tensor, or differentiate one output at a time: sg.jacobian(lambda x: f(x)[0])",
-        )
-    return outputs[0]
-
-
 def _seeds(outputs: list[Tensor], downstream: list[Tensor]) -> dict[Equation, Tensor]:
     """Downstream gradients by equation; those of an output that is returned twice add up."""
     if len(outputs) != len(downstream):
@@ -426,7 +309,7 @@ def _seeds(outputs: list[Tensor], downstream: list[Tensor]) -> dict[Equation, Te
     return seeds
 
 
-def _matching(directions: Any, arguments: Any, call: _Call, what: str) -> list[Tensor]:
+def _matching(directions: Any, arguments: Any, call: Call, what: str) -> list[Tensor]:
     given = [as_tensor(d) for d in leaves_in_order(tuple(directions), arguments)]
     shapes = [t.type.shape for t in call.targets]
     if [t.shape for t in given] != shapes:
