@@ -99,6 +99,7 @@ class Call:
         return parts[0] if self.single else parts
 
     def plain(self, value: Any) -> Any:
+        """A result of the function: NumPy if the call was all NumPy."""
         if not self.numpy:
             return value
         leaves, _, rebuild = flatten(value)
@@ -106,10 +107,12 @@ class Call:
 
 
 def as_numpy(x: ArrayLike) -> Any:
+    """A copy of the value, that its owner may write to; a NumPy scalar if it has no axes."""
     return x.numpy().copy()[()]
 
 
 def outputs_of(call: Call, fn: Callable[..., Any]) -> list[Tensor]:
+    """The tensors that the function returned; raises GradientError for anything else."""
     leaves = flatten(call.result)[0]
     for leaf in leaves:
         if not isinstance(leaf, ArrayLike):
@@ -118,6 +121,7 @@ def outputs_of(call: Call, fn: Callable[..., Any]) -> list[Tensor]:
 
 
 def output_of(call: Call, fn: Callable[..., Any]) -> Tensor:
+    """The one tensor that the function returned; raises ArgumentError if it returned several."""
     outputs = outputs_of(call, fn)
     if len(outputs) != 1:
         raise ArgumentError(
@@ -129,6 +133,7 @@ def output_of(call: Call, fn: Callable[..., Any]) -> Tensor:
 
 
 def not_floating(asked: Tensor) -> DtypeError:
+    """The error for asking for a gradient with respect to integers or booleans."""
     return DtypeError(
         f"the gradient with respect to {missing.describe(asked)} was asked for",
         f"{asked.dtype} numbers change in steps, so there is no derivative",
