@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -41,6 +42,21 @@ def overhead() -> list[dict[str, Any]]:
                 "extra_us": extra * 1e6,
             }
         )
+    return rows
+
+
+def chain() -> list[dict[str, Any]]:
+    """Chains of equations, forward and backward: the time grows with their number, and nothing recurses."""
+    rows = []
+    for length in (25_000, 50_000, 100_000):
+        start = time.perf_counter()
+        x = y = sg.tensor(0.5)
+        for _ in range(length):
+            y = y * 1.0
+        middle = time.perf_counter()
+        sg.backward(y, x)
+        end = time.perf_counter()
+        rows.append({"equations": length, "forward_s": middle - start, "backward_s": end - middle})
     return rows
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 import tracemalloc
 
 import numpy as np
@@ -59,19 +58,11 @@ def test_a_penalty_on_gradients_reaches_the_parameters() -> None:
     np.testing.assert_allclose(sg.backward(penalty, W).numpy()[0], expected, rtol=1e-12)
 
 
-def test_a_chain_of_100_000_equations_in_linear_time() -> None:
-    def run(length: int) -> float:
-        x = sg.tensor(0.5)
-        start = time.process_time()
-        y = x
-        for _ in range(length):
-            y = y * 1.0
-        gradient = sg.backward(y, x)
-        spent = time.process_time() - start
-        assert gradient.item() == 1.0
-        return spent
-
-    run(100_000)
+def test_a_chain_of_100_000_equations_needs_no_recursion() -> None:
+    x = y = sg.tensor(0.5)
+    for _ in range(100_000):
+        y = y * 1.0
+    assert sg.backward(y, x).item() == 1.0
 
 
 def test_a_diamond_of_depth_1000_is_walked_once_for_each_equation() -> None:
