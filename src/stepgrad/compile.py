@@ -1,0 +1,1 @@
+"""Compiling: a step is recorded once, without values, and then run as one program."""
