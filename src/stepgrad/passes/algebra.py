@@ -7,8 +7,9 @@ where x is infinite, and `0 * x` is not 0: none of these is here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from stepgrad.ops.arithmetic import add
 from stepgrad.ops.registry import registry
@@ -164,13 +165,16 @@ def _sign_is_lost(equation: Equation, inputs: Inputs) -> Replacement | None:
 def _by_power_of_two(equation: Equation, inputs: Inputs) -> Replacement | None:
     x, divisor = inputs
     number = _number(divisor)
-    if number is None or x.type is not equation.type or x.type.weak or not _floating(x):
+    if not number or x.type is not equation.type or x.type.weak or not _floating(x):
         return None
-    convert: Callable[[Any], Any] = x.type.dtype.type
-    if not number or not math.isfinite(number) or abs(math.frexp(number)[0]) != 0.5 or convert(number) != number:
-        return None
-    inverse = 1.0 / number
-    return _recorded("multiply", x, literal(inverse).equation) if convert(inverse) == inverse else None
+    exact = abs(math.frexp(number)[0]) == 0.5 and _fits(number, x) and _fits(1.0 / number, x)
+    return _recorded("multiply", x, literal(1.0 / number).equation) if exact else None
+
+
+def _fits(number: float, x: Equation) -> bool:
+    """Whether a number is one of x's dtype."""
+    with np.errstate(over="ignore"):
+        return float(x.type.dtype.type(number)) == number != math.inf
 
 
 def _named_power(equation: Equation, inputs: Inputs) -> Replacement | None:

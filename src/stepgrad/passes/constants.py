@@ -28,22 +28,16 @@ def constants(tape: Tape, changes: Changes) -> Tape:
     """The tape with constants in the place of what is computed from constants alone."""
 
     def replace(equation: Equation, inputs: tuple[Equation, ...]) -> tuple[Rewrite, Replacement] | None:
-        numbers = False
         for e in inputs:
-            if e.op is CONSTANT:
-                numbers = True
-            elif e.op is not LITERAL:
+            if e.op is CONSTANT or (e.op.name == "expand" and e.inputs[0].op is CONSTANT):
                 break
         else:
-            folded = _folded(equation, inputs) if inputs else None
+            if not inputs or any(e.op is not LITERAL for e in inputs):
+                return None
+        if all(e.op is CONSTANT or e.op is LITERAL for e in inputs):
+            folded = _folded(equation, inputs)
             return None if folded is None else (FOLDED, folded)
         if equation.op.name in _TAKE_NUMBERS:
-            if not numbers:
-                for e in inputs:
-                    if e.op is CONSTANT or e.op.name == "expand":
-                        break
-                else:
-                    return None
             written = _with_numbers(equation, inputs)
             return None if written is None else (NUMBER, written)
         return None

@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 from stepgrad.ops.activations import relu, sigmoid
 from stepgrad.ops.arithmetic import absolute, add, divide, multiply, negative, subtract
 from stepgrad.ops.choosing import clip, minimum, where
@@ -205,15 +207,20 @@ def _tensordot(a: Tensor, b: Tensor, axes: tuple[Axes, Axes]) -> Tensor:
 
 
 def _einsum(*operands: Tensor, subscripts: str) -> Tensor:
-    """Two operands at a time from the left; a letter is summed over as soon as nothing later has it."""
+    """In NumPy's order; a letter is summed over as soon as nothing later has it."""
     inputs, output = subscripts.split("->")
-    letters = inputs.split(",")
-    held, held_letters = operands[0], letters[0]
-    for i, other in enumerate(operands[1:], start=1):
-        later = set(output).union(*letters[i + 1 :])
-        held, held_letters = _pair(held, held_letters, other, letters[i], later)
-    held, held_letters = _summed(held, held_letters, set(output))
-    return transpose(held, tuple(held_letters.index(c) for c in output))
+    parts = list(zip(operands, inputs.split(","), strict=True))
+    stand_ins = [np.broadcast_to(0.0, t.shape) for t in operands]
+    path = np.einsum_path(subscripts, *stand_ins, optimize=True)[0][1:]
+    for chosen in path:
+        (held, letters), *others = [parts.pop(i) for i in sorted(chosen, reverse=True)]
+        for i, (other, of_other) in enumerate(others):
+            later = set(output).union(*[c for _, c in parts], *[c for _, c in others[i + 1 :]])
+            held, letters = _pair(held, letters, other, of_other, later)
+        parts.append((held, letters))
+    ((held, letters),) = parts
+    held, letters = _summed(held, letters, set(output))
+    return transpose(held, tuple(letters.index(c) for c in output))
 
 
 def _summed(a: Tensor, letters: str, kept: set[str]) -> tuple[Tensor, str]:
@@ -224,8 +231,6 @@ def _summed(a: Tensor, letters: str, kept: set[str]) -> tuple[Tensor, str]:
 
 def _pair(a: Tensor, of_a: str, b: Tensor, of_b: str, later: set[str]) -> tuple[Tensor, str]:
     """The product of two operands, summed over the letters that nothing later has."""
-    a, of_a = _summed(a, of_a, later | set(of_b))
-    b, of_b = _summed(b, of_b, later | set(of_a))
     batch = "".join(c for c in of_a if c in of_b and c in later)
     added = "".join(c for c in of_a if c in of_b and c not in later)
     left = "".join(c for c in of_a if c not in of_b)
@@ -254,7 +259,8 @@ def _pair(a: Tensor, of_a: str, b: Tensor, of_b: str, later: set[str]) -> tuple[
     columns = reshape(
         arranged(b, of_b, batch + added + right), (*matrices, *map(math.prod, (lengths(added), lengths(right))))
     )
-    return reshape(rows @ columns, lengths(batch + left + right)), batch + left + right
+    product = reshape(rows @ columns, lengths(batch + left + right))
+    return _summed(product, batch + left + right, later)
 
 
 # --- the table
