@@ -1,0 +1,246 @@
+"""How a matrix product is cut up: the tile held in registers, the panels held in caches, the shares of the threads."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Literal
+
+from llvmlite import ir
+
+from stepgrad.execute.cpu.target import Target
+
+Split = Literal["rows", "columns"]
+LINE = 64
+"""Bytes of a cache line: that of every processor we know of, or half of it."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """C[m, n] = sum over k of A[m, k] * B[k, n].
+
+    Attributes:
+        rows, inner, columns: the ranges of m, k and n.
+        dtype: of all three.
+        a_transposed, a_stride: A[m, k] is a[m * a_stride + k], or a[k * a_stride + m] if transposed.
+        b_transposed, b_stride: B[k, n] is b[k * b_stride + n], or b[n * b_stride + k] if transposed.
+    """
+
+    rows: int
+    inner: int
+    columns: int
+    dtype: Literal["float32", "float64"]
+    a_transposed: bool
+    a_stride: int
+    b_transposed: bool
+    b_stride: int
+
+    @property
+    def element(self) -> ir.Type:
+        """The IR type of an element."""
+        return ir.DoubleType() if self.dtype == "float64" else ir.FloatType()
+
+    @property
+    def bytes(self) -> int:
+        """Of an element."""
+        return 8 if self.dtype == "float64" else 4
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """How a product is cut up.
+
+    Attributes:
+        split: what the threads share out.
+        lanes: elements of a vector; fewer than the processor's where the output is narrow.
+        tile_rows, tile_vectors: the tile of the output that is held in registers.
+        inner_block: how many k a panel of B holds.
+        unroll: how many k one round of the inner loop takes.
+        chunk_rows: how many rows go through all columns before the next ones; a multiple of `tile_rows`.
+        a: how A is read: where it "lies"; copied once for a "chunk" of rows; or once for every "panel" of B.
+        b: how B is read: where it "lies"; "packed" into panels; or "gathered" element by element, for tiny products.
+    """
+
+    split: Split
+    lanes: int
+    tile_rows: int
+    tile_vectors: int
+    inner_block: int
+    unroll: int
+    chunk_rows: int
+    a: Literal["lies", "chunk", "panel"]
+    b: Literal["lies", "packed", "gathered"]
+
+    @property
+    def width(self) -> int:
+        """Columns of a tile."""
+        return self.lanes * self.tile_vectors
+
+
+def ceil(count: int, step: int) -> int:
+    """count / step, rounded up."""
+    return -(-count // step)
+
+
+def unit(product: Product, blocking: Blocking, split: Split) -> int:
+    """What low and high of a thread's share must be multiples of, but at the very end."""
+    return blocking.tile_rows if split == "rows" else blocking.width
+
+
+# --- scratch memory
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Where in a thread's scratch memory its panels begin, and the end of all, in elements."""
+
+    a_panel: int
+    b_panel: int
+    partial: int
+    end: int
+
+
+def a_row(product: Product, blocking: Blocking) -> int:
+    """Elements of packed A for one row: its k, and padding so that rows do not meet in one set of a cache."""
+    count = product.inner if blocking.a == "chunk" else blocking.inner_block
+    line = LINE // product.bytes
+    return count if product.a_transposed else ceil(count, line) * line + line
+
+
+def a_block(product: Product, blocking: Blocking) -> int:
+    """Elements of packed A for one block of rows."""
+    padding = LINE // product.bytes if product.a_transposed else 0
+    return blocking.tile_rows * a_row(product, blocking) + padding
+
+
+@functools.cache
+def scratch_panels(product: Product, blocking: Blocking) -> Panels:
+    """The layout of a thread's scratch memory."""
+    line = LINE // product.bytes
+    blocks = blocking.chunk_rows // blocking.tile_rows
+    sums = blocking.chunk_rows if product.inner > blocking.inner_block else blocking.tile_rows
+    a_panel = 0 if blocking.a == "lies" else blocks * a_block(product, blocking)
+    b_panel = blocking.inner_block * blocking.width if blocking.b == "packed" else 0
+    starts = [0]
+    for size in (a_panel, b_panel, sums * blocking.width):
+        starts.append(starts[-1] + ceil(size, line) * line)
+    return Panels(*starts)
+
+
+def scratch_bytes(product: Product, blocking: Blocking) -> int:
+    """Bytes of scratch memory that each thread needs, aligned to a cache line."""
+    return scratch_panels(product, blocking).end * product.bytes
+
+
+# --- the choice
+# The figures were measured with AVX-512, in cycles; what matters is their proportion.
+
+_PANEL_BYTES = 48 << 10
+"""Of a panel of B: it stays in the first cache, or nearly."""
+_LYING_BYTES = 48 << 10
+"""A matrix up to this size need not be packed: it stays in the first cache as it lies."""
+_CHUNK_BYTES = 1 << 20
+"""Of a chunk of A: it stays in the second cache."""
+_TINY = 128
+"""Multiply-adds of vectors that are emitted without a loop, and elements that are gathered one by one."""
+
+
+def choose(product: Product, target: Target, split: Split, threads: int = 1) -> Blocking:
+    """The blocking for a shape and a processor.
+
+    Args:
+        threads: how many will share the product; it decides how evenly the tiles can be dealt out. The bits of the
+            result do not depend on it.
+    """
+    return _cheapest(product, target, split, threads)[1]
+
+
+def best_split(product: Product, target: Target, threads: int) -> Split:
+    """Whether threads had better share rows or columns."""
+    rows, columns = (_cheapest(product, target, split, threads)[0] for split in ("rows", "columns"))
+    return "rows" if rows < columns else "columns"
+
+
+@functools.cache
+def _cheapest(product: Product, target: Target, split: Split, threads: int) -> tuple[float, Blocking]:
+    wide = target.lanes(product.element)
+    lanes = min(wide, 1 << max(0, product.columns - 1).bit_length())
+    candidates = [
+        _blocking(product, target, split, threads, lanes, rows, vectors)
+        for vectors in range(1, 9)
+        for rows in range(1, target.registers)
+        # accumulators, a row of B and an element of A
+        if rows * vectors + vectors + 1 < target.registers
+        and (rows == 1 or rows <= max(1, product.rows))
+        and (vectors == 1 or (vectors - 1) * lanes < product.columns)
+    ]
+    costs = [_cycles(product, blocking, threads) for blocking in candidates]
+    best = min(range(len(costs)), key=costs.__getitem__)
+    return costs[best], candidates[best]
+
+
+def _blocking(
+    product: Product, target: Target, split: Split, threads: int, lanes: int, rows: int, vectors: int
+) -> Blocking:
+    """The blocking around a tile."""
+    size, width, inner = product.bytes, lanes * vectors, max(1, product.inner)
+    most = min(512, max(256, _PANEL_BYTES // (width * size)))
+    inner_block = ceil(inner, ceil(inner, most))
+    row_blocks = ceil(ceil(product.rows, rows), threads if split == "rows" else 1)
+    fused = inner * rows * vectors
+    unroll = inner if fused <= _TINY else 2 if rows * vectors <= 12 and inner_block > 8 else 1
+
+    b: Literal["lies", "packed", "gathered"] = "packed"
+    ragged = product.columns % lanes != 0 and target.vector_bytes < 64  # only AVX-512 masks at no cost
+    if product.b_transposed:
+        if inner * product.columns * row_blocks <= _TINY:
+            b = "gathered"
+    elif row_blocks <= 2 or (inner * product.columns * size <= _LYING_BYTES and not ragged):
+        b = "lies"
+
+    a: Literal["lies", "chunk", "panel"] = "lies"
+    chunk = max(192, _CHUNK_BYTES // (inner * size))
+    if product.a_transposed and product.rows * inner * size > _CHUNK_BYTES // 2:
+        chunk = _CHUNK_BYTES // 4 // (inner * size)
+        a = "chunk" if chunk >= 4 * rows else "panel"
+        chunk = max(256, chunk) if a == "panel" else chunk
+    chunk_blocks = ceil(row_blocks, ceil(row_blocks, max(1, chunk // rows)))  # chunks of equal size
+    return Blocking(split, lanes, rows, vectors, inner_block, unroll, chunk_blocks * rows, a, b)
+
+
+def _cycles(product: Product, blocking: Blocking, threads: int) -> float:
+    """About how long the thread with the largest share takes."""
+    inner = max(1, product.inner)
+    rows, columns = product.rows, product.columns
+    if threads > 1:
+        size = unit(product, blocking, blocking.split)
+        if blocking.split == "rows":
+            rows = min(rows, ceil(ceil(rows, size), threads) * size)
+        else:
+            columns = min(columns, ceil(ceil(columns, size), threads) * size)
+
+    def parts(total: int, step: int) -> list[tuple[int, int]]:
+        return [(total // step, step), (1, total % step)] if total % step else [(total // step, step)]
+
+    cycles, code = 0.0, 0
+    blocks = ceil(inner, blocking.inner_block)
+    for row_count, tile_rows in parts(rows, blocking.tile_rows):
+        for column_count, tile_columns in parts(columns, blocking.width):
+            vectors = ceil(tile_columns, blocking.lanes)
+            sums = tile_rows * vectors
+            # two multiply-adds a cycle, each of which takes four; what is loaded costs a little
+            each = max(4.0, 0.5 * sums) + 0.07 * (tile_rows + vectors)
+            cycles += row_count * column_count * (inner * each + blocks * (20 + 1.5 * sums))
+            code += sums
+    cycles *= 1 + 0.0005 * code  # of two that are nearly as fast, the one that compiles faster
+    vectors = ceil(columns, blocking.lanes)
+    if blocking.b == "packed":
+        chunks = ceil(rows, blocking.chunk_rows)
+        cycles += chunks * inner * vectors * (7.0 if product.b_transposed else 4.0)
+    if blocking.b == "gathered":
+        cycles += ceil(rows, blocking.tile_rows) * inner * columns * 1.5
+    if blocking.a == "chunk":
+        cycles += rows * inner / blocking.lanes * 3
+    if blocking.a == "panel":
+        cycles += ceil(columns, blocking.width) * rows * inner / blocking.lanes * 3
+    return cycles
