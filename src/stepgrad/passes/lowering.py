@@ -1,0 +1,350 @@
+"""Lowering: from a group of equations to a kernel body, and the tensors that it reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from stepgrad.cells import ASSIGN
+from stepgrad.passes.bodies import Body, Matrices, Node, Store
+from stepgrad.passes.fusion import Fusion, Group
+from stepgrad.passes.indexing import NOWHERE, Map, row_major, through
+from stepgrad.passes.kinds import Kind
+from stepgrad.tape.equation import CONSTANT, LITERAL, Equation
+from stepgrad.tape.op import TensorType
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """One step of a program.
+
+    Attributes:
+        body: what it computes; None where NumPy does.
+        operands: the tensors in memory that it reads and writes, by the number that the body gives them.
+        reads, writes: positions of operands.
+        group: the equations it was made of.
+    """
+
+    body: Body | None
+    operands: tuple[Equation, ...]
+    reads: frozenset[int]
+    writes: frozenset[int]
+    group: Group
+
+
+class Lowering:
+    """Turns the groups of a fusion into kernels."""
+
+    def __init__(self, fusion: Fusion) -> None:
+        self.fusion = fusion
+        self.kernels = [self._kernel(group) for group in fusion.groups]
+
+    def _kernel(self, group: Group) -> Kernel:
+        if group.kind == "other":
+            (member,) = group.members
+            sources = dict.fromkeys(self.fusion.base(e) for e in member.inputs if e.op is not LITERAL)
+            operands = (*sources, member)
+            return Kernel(None, operands, frozenset(range(len(sources))), frozenset([len(sources)]), group)
+        return _Lowered(self, group).kernel()
+
+
+class _Lowered:
+    """A body in the making."""
+
+    def __init__(self, lowering: Lowering, group: Group) -> None:
+        self.lowering, self.fusion, self.group = lowering, lowering.fusion, group
+        self.nodes: list[Node] = []
+        self.stores: list[Store] = []
+        self.operands: dict[Equation, int] = {}
+        self.reads: set[int] = set()
+        self._numbers: dict[Node, int] = {}
+        self._known: dict[tuple[Equation, Map], int] = {}
+        self.matrices: Matrices | None = None
+
+    def kernel(self) -> Kernel:
+        group = self.group
+        writes = []
+        for member in group.members:
+            at = group.at[member]
+            node = self.pull(member, at)
+            target = self.fusion.assigned.get(member)
+            if target is None and member in self.fusion.stored:
+                target = member
+            if target is not None:
+                operand = self._operand(target)
+                writes.append(operand)
+                offset, steps = self._address(row_major(target.type.shape), at)
+                node = self._cast(node, target.type.dtype.name)
+                self.stores.append((node, operand, offset, steps))
+        dtypes = tuple([e.type.dtype.name for e in self.operands])
+        body = _arranged(group, self.nodes, self.stores, dtypes, self.matrices)
+        return Kernel(body, tuple(self.operands), frozenset(self.reads), frozenset(writes), group)
+
+    # --- nodes
+
+    def _operand(self, equation: Equation) -> int:
+        return self.operands.setdefault(equation, len(self.operands))
+
+    def _node(self, op: str, dtype: str, arguments: tuple[int, ...] = (), params: tuple[Any, ...] = ()) -> int:
+        node = (op, dtype, arguments, params)
+        key = (*node, repr(params)) if op == "const" else node  # 0.0 == -0.0
+        number = self._numbers.get(key)  # type: ignore[arg-type]
+        if number is None:
+            number = self._numbers[key] = len(self.nodes)  # type: ignore[index]
+            self.nodes.append(node)
+        return number
+
+    def _cast(self, node: int, dtype: str) -> int:
+        op, own, _, params = self.nodes[node]
+        if own == dtype:
+            return node
+        if op == "const":
+            with np.errstate(all="ignore"):
+                return self._node("const", dtype, (), (np.asarray(params[0]).astype(dtype).item(),))
+        return self._node("cast", dtype, (node,))
+
+    def pull(self, equation: Equation, at: Map) -> int:
+        """The node that has the value of an equation, at the elements that the map says."""
+        known = self._known.get((equation, at))
+        if known is None:
+            known = self._known[equation, at] = self._pulled(equation, at)
+        return known
+
+    def _pulled(self, equation: Equation, at: Map) -> int:
+        if equation.op is LITERAL:
+            return self._node("const", equation.type.dtype.name, (), (equation.params["value"],))
+        if equation.op is CONSTANT and equation.type.size == 1 and equation.value is not None:
+            return self._node("const", equation.type.dtype.name, (), (equation.value.item(),))
+        kind = self.fusion.of(equation)
+        own = self.group.at.get(equation) == at
+        if kind is Kind.LEAF or (equation in self.fusion.stored and not own):
+            return self._load(equation, row_major(equation.type.shape), 0, at)
+        if kind is Kind.VIEW:
+            base = self.fusion.base(equation)
+            if base not in self.group.at:
+                found = self.fusion.place(equation)
+                if found is not None and (base in self.fusion.stored or self.fusion.of(base) is Kind.LEAF):
+                    if base.op is CONSTANT and base.type.size == 1 and base.value is not None:
+                        return self.pull(base, (NOWHERE,) * len(base.type.shape))
+                    return self._load(base, found.strides, found.offset, at)
+            inner = through(equation, at)
+            assert inner is not None, equation
+            return self.pull(equation.inputs[0], inner)
+        if kind is Kind.REDUCE:
+            return self._reduction(equation)
+        if kind is Kind.PRODUCT:
+            self._multiply(equation)
+            return self._node("product", equation.type.dtype.name)
+        return self._point(equation, at)
+
+    def _load(self, base: Equation, strides: Sequence[int], offset: int, at: Map) -> int:
+        operand = self._operand(base)
+        self.reads.add(operand)
+        start, steps = self._address(strides, at)
+        return self._node("load", base.type.dtype.name, (), (operand, offset + start, steps))
+
+    def _address(self, strides: Sequence[int], at: Map) -> tuple[int, tuple[int, ...]]:
+        offset, steps = 0, [0] * len(self.group.domain)
+        for stride, entry in zip(strides, at, strict=True):
+            start, d, step = entry if isinstance(entry, tuple) else (0, entry, 1)
+            offset += start * stride
+            if d >= 0:
+                steps[d] += step * stride
+        return offset, tuple(steps)
+
+    def _point(self, equation: Equation, at: Map) -> int:
+        name, out = equation.op.name, equation.type.dtype.name
+        if equation.op is ASSIGN:
+            return self._cast(self.pull(equation.inputs[1], at), out)
+        if name == "one_hot":
+            label = self._cast(self.pull(equation.inputs[0], at[:-1]), "int64")
+            entry = at[-1]
+            start, d, step = entry if isinstance(entry, tuple) else (0, entry, 1)
+            place = self._node("index", "int64", (), (start, d, step))
+            return self._cast(self._node("equal", "bool", (place, label)), out)
+        if name == "astype":
+            return self._cast(self.pull(equation.inputs[0], at), out)
+        arguments = [self.pull(e, at if e.type.shape else ()) for e in equation.inputs]
+        wanted = _operand_dtypes(equation)
+        arguments = [self._cast(a, dtype) for a, dtype in zip(arguments, wanted, strict=True)]
+        params = tuple([(k, v) for k, v in sorted(equation.params.items()) if k != "dtype"])
+        return self._node(name, out, tuple(arguments), params)
+
+    def _reduction(self, equation: Equation) -> int:
+        source = equation.inputs[0]
+        at = tuple([i if n != 1 else NOWHERE for i, n in enumerate(source.type.shape)])
+        out = equation.type.dtype.name
+        argument = self._cast(self.pull(source, at), "bool" if equation.op.name in ("any", "all") else out)
+        return self._node("reduce", out, (argument,), (equation.op.name,))
+
+    def _multiply(self, equation: Equation) -> None:
+        lead = len(equation.type.shape) - 2
+        found = []
+        for source in equation.inputs:
+            where = self.fusion.place(source)
+            assert where is not None
+            operand = self._operand(where.base)
+            self.reads.add(operand)
+            shape, strides = source.type.shape, where.strides
+            batch = [0] * (lead - len(shape) + 2) + [
+                s if n != 1 else 0 for n, s in zip(shape[:-2], strides[:-2], strict=True)
+            ]
+            found.append((operand, where.offset, tuple(batch), strides[-2], strides[-1]))
+        self.matrices = Matrices(equation.inputs[0].type.shape[-1], found[0], found[1])
+
+
+_COMPARISONS = frozenset("equal greater greater_equal isclose less less_equal not_equal".split())
+_LOGICAL = frozenset("logical_and logical_not logical_or logical_xor".split())
+_TESTS = frozenset("isfinite isinf isnan signbit".split())
+
+
+def _operand_dtypes(equation: Equation) -> list[str]:
+    """The dtype that each operand of a pointwise op is converted to before it is computed."""
+    name, out = equation.op.name, equation.type.dtype.name
+    types = [e.type for e in equation.inputs]
+    if name in _COMPARISONS:
+        return [_promoted(types)] * len(types)
+    if name in _LOGICAL:
+        return ["bool"] * len(types)
+    if name in _TESTS:
+        return [t.dtype.name for t in types]
+    if name == "where":
+        return ["bool", out, out]
+    return [out] * len(types)
+
+
+def _promoted(types: list[TensorType]) -> str:
+    values: list[Any] = [
+        (0.0 if t.is_float else 0 if t.dtype.kind == "i" else False) if t.weak else t.dtype for t in types
+    ]
+    return str(np.result_type(*values))
+
+
+# --- fewer axes
+
+
+def _arranged(
+    group: Group, nodes: list[Node], stores: list[Store], dtypes: tuple[str, ...], matrices: Matrices | None
+) -> Body:
+    """The body with neighbouring axes merged wherever every operand steps through them as through one."""
+    ndim = len(group.domain)
+    if group.kind == "columns":
+        first, last = group.reduced[0], group.reduced[-1]
+        roles = ["outer"] * first + ["reduced"] * (last - first + 1) + ["inner"] * (ndim - last - 1)
+    elif group.kind == "product":
+        roles = ["outer"] * (ndim - 2) + ["reduced", "inner"]
+    elif group.inner is None:
+        roles = ["inner"] * ndim
+    else:
+        roles = ["outer"] * (ndim - group.inner) + ["inner"] * group.inner
+    axes = _Axes(list(group.domain), roles, nodes, stores, matrices)
+    for d in range(ndim - 2, -1, -1):
+        if axes.roles[d] == axes.roles[d + 1] or (
+            axes.roles[d] == "outer" and axes.roles[d + 1] == "reduced" and matrices
+        ):
+            axes.merge(d)
+    if group.kind == "rows" and group.inner is None:  # no reduction: only the last axis has to be one
+        axes.roles[:-1] = ["outer"] * (len(axes.roles) - 1)
+    axes.settle("inner", len(axes.roles))
+    if group.kind != "rows":
+        axes.settle("reduced", axes.roles.index("inner"))
+    lengths = dict.fromkeys(("reduced", "inner"), 1)
+    outer = []
+    for n, role in zip(axes.lengths, axes.roles, strict=True):
+        if role == "outer":
+            outer.append(n)
+        else:
+            lengths[role] = n
+    return Body(
+        group.kind,
+        tuple(outer),
+        lengths["reduced"],
+        lengths["inner"],
+        tuple(axes.nodes),
+        tuple(axes.stores),
+        dtypes,
+        axes.matrices,
+    )
+
+
+class _Axes:
+    """The axes of a domain, and everything that steps along them."""
+
+    def __init__(
+        self, lengths: list[int], roles: list[str], nodes: list[Node], stores: list[Store], matrices: Matrices | None
+    ) -> None:
+        self.lengths, self.roles, self.nodes, self.stores, self.matrices = lengths, roles, nodes, stores, matrices
+
+    def _steps(self) -> list[tuple[int, ...]]:
+        found = [node[3][2] for node in self.nodes if node[0] == "load"] + [store[3] for store in self.stores]
+        for node in self.nodes:
+            if node[0] == "index" and node[3][1] >= 0:
+                found.append(tuple([1 if i == node[3][1] else 0 for i in range(len(self.lengths))]))
+        return found
+
+    def merge(self, d: int) -> None:
+        """Makes axes d and d + 1 one, if everything steps through them evenly."""
+        n = self.lengths[d + 1]
+        numbered = any(node[0] == "index" and node[3][1] in (d, d + 1) for node in self.nodes)
+        free = self.lengths[d] == 1 or n == 1
+        if not free and (numbered or any(s[d] != s[d + 1] * n for s in self._steps())):
+            return
+        matrices = self.matrices
+        if matrices is not None:
+            if self.roles[d + 1] == "outer":
+                if not free and any(m[2][d] != m[2][d + 1] * n for m in (matrices.a, matrices.b)):
+                    return
+            elif self.lengths[d] != 1 and (matrices.b[2][d] or (n != 1 and matrices.a[2][d] != matrices.a[3] * n)):
+                return
+            self.matrices = _without_batch(matrices, d, self.roles[d + 1], n)
+        keep = d if n == 1 else d + 1  # whose steps go on
+
+        def drop(steps: tuple[int, ...]) -> tuple[int, ...]:
+            return (*steps[:d], steps[keep], *steps[d + 2 :])
+
+        def renumber(axis: int) -> int:
+            return axis - 1 if axis > d else axis
+
+        for i, (op, dtype, arguments, params) in enumerate(self.nodes):
+            if op == "load":
+                self.nodes[i] = (op, dtype, arguments, (params[0], params[1], drop(params[2])))
+            elif op == "index":
+                self.nodes[i] = (op, dtype, arguments, (params[0], renumber(params[1]), params[2]))
+        self.stores = [(node, operand, offset, drop(steps)) for node, operand, offset, steps in self.stores]
+        self.lengths[d : d + 2] = [self.lengths[d] * n]
+        self.roles[d : d + 2] = [self.roles[d + 1]]
+
+    def settle(self, role: str, position: int) -> None:
+        """Makes sure that there is exactly one axis of a role, where it belongs."""
+        if role not in self.roles:
+            self._insert(position, role)
+        while self.roles.count(role) > 1:  # axes that could not be merged: only the last is walked by vectors
+            self.roles[self.roles.index(role)] = "outer"
+
+    def _insert(self, position: int, role: str) -> None:
+        def widen(steps: tuple[int, ...]) -> tuple[int, ...]:
+            return (*steps[:position], 0, *steps[position:])
+
+        for i, (op, dtype, arguments, params) in enumerate(self.nodes):
+            if op == "load":
+                self.nodes[i] = (op, dtype, arguments, (params[0], params[1], widen(params[2])))
+            elif op == "index" and params[1] >= position:
+                self.nodes[i] = (op, dtype, arguments, (params[0], params[1] + 1, params[2]))
+        self.stores = [(node, operand, offset, widen(steps)) for node, operand, offset, steps in self.stores]
+        self.lengths.insert(position, 1)
+        self.roles.insert(position, role)
+
+
+def _without_batch(matrices: Matrices, d: int, role: str, n: int) -> Matrices:
+    def shorter(m: Any) -> Any:
+        operand, offset, batch, row, column = m
+        if role == "outer":
+            merged = batch[d] if n == 1 else batch[d + 1]
+            return operand, offset, (*batch[:d], merged, *batch[d + 2 :]), row, column
+        row = batch[d] if n == 1 and m is matrices.a else row
+        return operand, offset, batch[:d], row, column
+
+    return replace(matrices, a=shorter(matrices.a), b=shorter(matrices.b))
