@@ -17,7 +17,7 @@ import numpy as np
 from stepgrad.ops.activations import relu, sigmoid
 from stepgrad.ops.arithmetic import absolute, add, divide, multiply, negative, subtract
 from stepgrad.ops.choosing import clip, minimum, where
-from stepgrad.ops.comparisons import equal, greater, isfinite, less, not_equal
+from stepgrad.ops.comparisons import equal, greater, isfinite, isnan, less, logical_and, logical_not, not_equal
 from stepgrad.ops.exponentials import exp, exp2, expm1, log, log1p
 from stepgrad.ops.powers import power, sqrt
 from stepgrad.ops.reductions import count, max, sum
@@ -189,6 +189,14 @@ def _logaddexp2(a: Tensor, b: Tensor) -> Tensor:
     return where(equal(a, b), add(a, 1), add(registry["maximum"](a, b), rest))
 
 
+def _xlogy(a: Tensor, b: Tensor) -> Tensor:
+    return where(logical_and(equal(a, 0), logical_not(isnan(b))), 0.0, multiply(a, log(b)))
+
+
+def _xlog1py(a: Tensor, b: Tensor) -> Tensor:
+    return where(logical_and(equal(a, 0), logical_not(isnan(b))), 0.0, multiply(a, log1p(b)))
+
+
 # --- products
 
 
@@ -288,7 +296,7 @@ _COMPOSITES: tuple[Callable[..., Tensor], ...] = (
     *(_softmax, _log_softmax, _logsumexp, _cross_entropy, _binary_cross_entropy),
     *(_mean, _var, _std, _norm, _p_norm),
     *(_leaky_relu, _elu, _selu, _celu, _gelu, _gelu_tanh, _silu, _softplus, _mish, _log_sigmoid, _softsign),
-    *(_hardtanh, _hardsigmoid, _hardswish, _logaddexp, _logaddexp2),
+    *(_hardtanh, _hardsigmoid, _hardswish, _logaddexp, _logaddexp2, _xlogy, _xlog1py),
     *(_outer, _tensordot, _einsum),
 )
 

@@ -12,11 +12,12 @@ from typing import Any
 from llvmlite import ir
 
 from stepgrad.execute.cpu import points
-from stepgrad.execute.cpu.frame import DEEP, FIXED, ROW, Frame, Split, address, begin, emit_node, store
+from stepgrad.execute.cpu.frame import DEEP, FIXED, ROW, Frame, address, begin, emit_node, store
 from stepgrad.execute.cpu.packing import Index, add, index, loop, mask_of
 from stepgrad.execute.cpu.rows import combine, lanes_for, neutral
 from stepgrad.execute.cpu.target import Target
 from stepgrad.passes.bodies import Body
+from stepgrad.passes.sharing import Split
 
 BLOCK = 512
 """Columns longer than this are summed in blocks, whose sums are added up: fewer roundings."""
@@ -34,7 +35,7 @@ def split_columns(body: Body, target: Target) -> Split:
         return Split(body.rows, 1)
     lanes = lanes_for(body, target)
     unit = lanes * _width(body, lanes)
-    return Split(body.inner, unit) if body.inner > unit else Split(0)
+    return Split(body.inner, unit, axis="columns") if body.inner > unit else Split(0)
 
 
 def emit_columns(module: ir.Module, name: str, body: Body, split: Split, target: Target) -> None:

@@ -12,23 +12,11 @@ from stepgrad.execute.cpu import points
 from stepgrad.execute.cpu.packing import I32, I64, add, index, multiply
 from stepgrad.execute.cpu.points import I1, I8, TYPES, declared, lanes_of, suffix
 from stepgrad.passes.bodies import Body
+from stepgrad.passes.sharing import Split
 
 POINTER = ir.PointerType()
 KERNEL = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, I64, I64])
 """void kernel(slots, ids, thread, threads): operand k is at slots[ids[k]]; slots[0] is the thread's scratch memory."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """How a kernel's work is shared out: thread t of n computes the t-th of n parts of `length` things.
-
-    Parts begin at multiples of `unit`. What the things are (rows, columns, elements) the kernel knows;
-    each stands for `scale` of them. With `length` 0 nothing is split: one thread computes it all.
-    """
-
-    length: int
-    unit: int = 1
-    scale: int = 1
 
 
 def share(b: ir.IRBuilder, split: Split, thread: ir.Value, threads: ir.Value) -> tuple[ir.Value, ir.Value]:

@@ -1,7 +1,12 @@
-"""From LLVM IR to addresses of functions."""
+"""From LLVM IR to addresses of functions.
+
+The IR is emitted as it should be: vectors explicit, loops unrolled, common values computed once. So LLVM's
+middle end has little left to do, and its code generator is nearly all that compiling costs.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,42 +15,59 @@ from llvmlite import ir
 
 from stepgrad.execute.cpu.target import Target
 
+_engines: list[Any] = []
+"""Machine code is never freed: a worker thread, or a program, may be running it when the interpreter exits."""
+
+
+def assemble(text: str, target: Target) -> bytes:
+    """The object file of a module's IR. Safe to call from several threads at once."""
+    context = llvm.create_context()
+    module = llvm.parse_assembly(text, context)
+    machine = target.machine()
+    options = llvm.create_pipeline_tuning_options(speed_level=1)
+    builder = llvm.create_pass_builder(machine, options)
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.add_global_dead_code_eliminate_pass()
+    passes.run(module, builder)
+    tidy = llvm.create_new_function_pass_manager()
+    tidy.add_instruction_combine_pass()
+    tidy.add_simplify_cfg_pass()
+    for function in module.functions:
+        if not function.is_declaration:
+            tidy.run(function, builder)
+    return bytes(machine.emit_object(module))
+
+
+def load(objects: Sequence[bytes], names: Sequence[str], target: Target) -> dict[str, int]:
+    """Puts object files into this process, for good, and finds functions in them."""
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target.machine())
+    for code in objects:
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    _engines.append(engine)
+    return {name: engine.get_function_address(name) for name in names}
+
+
+def new_module(target: Target) -> ir.Module:
+    """An empty module for a target."""
+    module = ir.Module()
+    module.triple = target.triple
+    return module
+
 
 @dataclass(frozen=True)
 class Native:
-    """Machine code in this process. It lives as long as this object.
+    """Machine code in this process.
 
     Attributes:
         addresses: of its functions, by name.
-        code: the object file that it was made from.
     """
 
     addresses: dict[str, int]
-    code: bytes
-    engine: Any
 
 
-def assemble(module: ir.Module, target: Target) -> bytes:
-    """The object file of a module, optimised for the target."""
-    module.triple = target.triple
-    machine = target.machine()
-    parsed = llvm.parse_assembly(str(module))
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False  # it is emitted so
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(parsed, builder)
-    return machine.emit_object(parsed)
-
-
-def load(code: bytes, names: list[str], target: Target) -> Native:
-    """Puts an object file into this process."""
-    empty = llvm.parse_assembly("")
-    engine = llvm.create_mcjit_compiler(empty, target.machine())
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    return Native({name: engine.get_function_address(name) for name in names}, code, engine)
-
-
-def compile_module(module: ir.Module, names: list[str], target: Target) -> Native:
+def compile_module(module: ir.Module, names: Sequence[str], target: Target) -> Native:
     """Machine code for the named functions of a module."""
-    return load(assemble(module, target), names, target)
+    module.triple = target.triple
+    return Native(load([assemble(str(module), target)], names, target))

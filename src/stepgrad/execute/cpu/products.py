@@ -8,11 +8,12 @@ from llvmlite import ir
 
 from stepgrad.execute.cpu import points
 from stepgrad.execute.cpu.blocking import Blocking, Product, choose, scratch_bytes, unit
-from stepgrad.execute.cpu.frame import FIXED, Frame, Split, address, begin, emit_node, store
+from stepgrad.execute.cpu.frame import FIXED, Frame, address, begin, emit_node, store
 from stepgrad.execute.cpu.matmul import emit_product
 from stepgrad.execute.cpu.packing import Index, add, index, loop, multiply
 from stepgrad.execute.cpu.target import Target
 from stepgrad.passes.bodies import Body
+from stepgrad.passes.sharing import Split
 
 HEAVY = 12
 """An epilogue of more nodes is emitted once for a tile rather than once for each vector of it."""
@@ -49,7 +50,7 @@ def plan(body: Body, target: Target) -> tuple[Product, Blocking, Split]:
     if body.rows > 1:
         split = Split(body.rows, 1)
     elif by_columns:
-        split = Split(product.columns, unit(product, blocking, "columns"))
+        split = Split(product.columns, unit(product, blocking, "columns"), axis="columns")
     else:
         split = Split(product.rows, unit(product, blocking, "rows"))
     return product, blocking, split

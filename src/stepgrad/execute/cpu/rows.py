@@ -14,11 +14,12 @@ from typing import Any
 from llvmlite import ir
 
 from stepgrad.execute.cpu import points
-from stepgrad.execute.cpu.frame import FULL, ROW, Frame, Split, address, begin, emit_node, levels_of, load, memory_bytes, store
+from stepgrad.execute.cpu.frame import FULL, ROW, Frame, address, begin, emit_node, levels_of, load, memory_bytes, store
 from stepgrad.execute.cpu.packing import Index, add, index, loop, mask_of
 from stepgrad.execute.cpu.target import Target
 from stepgrad.passes.bodies import Body
 from stepgrad.passes.kinds import CHEAP
+from stepgrad.passes.sharing import Split
 
 IN_REGISTERS = 4
 """A row of at most so many vectors is held in registers."""
