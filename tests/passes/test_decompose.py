@@ -13,7 +13,7 @@ from stepgrad.execute.numpy import run
 from stepgrad.ops.registry import registry
 from stepgrad.ops.samples import Sample
 from stepgrad.passes.common import common
-from stepgrad.passes.decompose import REWRITES, decompose
+from stepgrad.passes.decompose import REWRITES, decompose, normalise
 from stepgrad.tape.recording import record
 from stepgrad.tape.tape import Tape
 
@@ -183,3 +183,53 @@ def test_the_old_tape_is_untouched() -> None:
     after, _ = apply(decompose, tape)
     assert repr(tape) == text
     assert after.equations[0] is tape.equations[0]
+
+
+# --- reductions in steps, and products of matrices
+
+
+@pytest.mark.parametrize("name", ["sum", "max", "min", "prod", "any", "all"])
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize(
+    ("axis", "steps"),
+    [((0, 2), 2), ((0, 2, 4), 2), ((0, 3), 2), ((1, 3), 2), ((0, 4), 2), ((2, 4), 1), ((0, 2, 3, 4), 2)],
+)
+def test_reductions_go_over_neighbouring_axes(name: str, keepdims: bool, axis: tuple[int, ...], steps: int) -> None:
+    x = np.random.default_rng(0).normal(size=(2, 3, 2, 1, 4))
+    x = x > 0 if name in ("any", "all") else x
+    for a in (x, x.astype(np.float32), x.astype(np.int8)):
+        tape, values = record_call(lambda x: record(registry[name], (x,), {"axis": axis, "keepdims": keepdims}), a)
+        after, _ = apply(normalise, tape)
+        reductions = [e for e in after if e.op.name == name]
+        assert len(reductions) == steps
+        assert all(e.params["axis"] == tuple(range(e.params["axis"][0], e.params["axis"][-1] + 1)) for e in reductions)
+        np.testing.assert_allclose(run(after, values)[0], run(tape, values)[0], rtol=1e-5, strict=True)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 4)), ((5, 2, 3), (3, 4)), ((5, 2, 3), (3,)), ((2, 5, 2, 3), (3, 1))],
+)
+def test_products_are_of_matrices(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    rng = np.random.default_rng(0)
+    tape, values = record_call(lambda a, b: a @ b, *[rng.normal(size=shape) for shape in shapes])
+    after, made = apply(normalise, tape)
+    (product,) = [e for e in after if e.op.name == "matmul"]
+    assert made == ["one product of matrices"]
+    assert [len(e.type.shape) for e in product.inputs] == [2, 2]
+    np.testing.assert_allclose(run(after, values)[0], run(tape, values)[0], rtol=1e-12, atol=1e-14, strict=True)
+
+
+def test_plain_reductions_and_products_stay() -> None:
+    def function(x: Any, y: Any) -> Any:
+        return [
+            x @ y,
+            x @ np.ones((2, 4, 3)),
+            sg.sum(x, (1, 2)),
+            sg.max(x, 0),
+            y[:0].sum(0),
+            np.ones((1, 0)) @ y[:, 0, :0].T,
+        ]
+
+    tape, _ = record_call(function, np.ones((2, 3, 4)), np.ones((2, 4, 3)))
+    assert apply(normalise, tape)[1] == []

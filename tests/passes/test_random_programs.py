@@ -43,11 +43,14 @@ TWO: list[Callable[[Any, Any], Any]] = [
     lambda a, b: a * constant(np.asarray(-1, a.dtype)) + -b,
 ]
 
+PLACE = st.integers(0, 3)  # how far back an operand stands
 STEPS = st.lists(
-    st.tuples(
-        st.integers(0, len(ONE) + 3 * len(TWO) - 1), st.integers(0, 9), st.integers(0, 9), NUMBERS, st.booleans()
+    st.one_of(
+        st.tuples(st.sampled_from(ONE), PLACE),
+        st.tuples(st.sampled_from(TWO), PLACE, PLACE),
+        st.tuples(st.sampled_from(TWO[:6]), PLACE, NUMBERS, st.booleans()),
     ),
-    min_size=1,
+    min_size=8,
     max_size=25,
 )
 
@@ -56,18 +59,15 @@ STEPS = st.lists(
 @given(STEPS, st.sampled_from([np.float32, np.float64]))
 def test_every_bit_is_kept(steps: list[Any], dtype: Any) -> None:
     def program(x: Any, y: Any) -> list[Any]:
-        known = [x, y]
-        for choice, first, second, number, swapped in steps:
-            a, b = known[-1 - first % len(known)], known[-1 - second % len(known)]
-            if choice < len(ONE):
-                known.append(ONE[choice](a))
-                continue
-            which, kind = divmod(choice - len(ONE), 3)
-            if kind == 0 and which < 4:  # with a Python number
-                known.append(TWO[which](number, a) if swapped else TWO[which](a, number))
+        known = [x, y, x, y]
+        for function, *places in steps:
+            if len(places) == 3:  # with a Python number
+                place, number, swapped = places
+                operands = [number, known[-1 - place]] if swapped else [known[-1 - place], number]
             else:
-                known.append(TWO[which](a, b))
-        return known[-3:]
+                operands = [known[-1 - place] for place in places]
+            known.append(function(*operands))
+        return known[4:]
 
     rng = np.random.default_rng(len(steps))
     tape, values = record_call(program, hard(dtype), rng.permutation(hard(dtype)))

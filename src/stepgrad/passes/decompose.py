@@ -27,6 +27,7 @@ from stepgrad.ops.taking import one_hot
 from stepgrad.ops.trigonometric import tanh
 from stepgrad.passes.rewriting import Changes, Pattern, Rewrite, by_op, first_of, rewrite, tensors
 from stepgrad.tape.equation import Equation
+from stepgrad.tape.recording import record
 from stepgrad.tape.tape import Tape
 from stepgrad.tensor import Tensor
 
@@ -36,6 +37,11 @@ Axes = tuple[int, ...]
 def decompose(tape: Tape, changes: Changes) -> Tape:
     """The tape with primitive equations for those that are made of others."""
     return rewrite(tape, first_of(_TABLE), changes)
+
+
+def normalise(tape: Tape, changes: Changes) -> Tape:
+    """The tape with reductions over neighbouring axes and products of matrices only, which are simple loops."""
+    return rewrite(tape, first_of(_NORMAL), changes)
 
 
 # --- softmax and cross entropy
@@ -303,3 +309,45 @@ _COMPOSITES: tuple[Callable[..., Tensor], ...] = (
 REWRITES = tuple([_composite(function) for function in _COMPOSITES])
 
 _TABLE = by_op(REWRITES)
+
+
+# --- reductions in steps, and products of matrices
+
+
+def _in_steps(equation: Equation, inputs: tuple[Equation, ...]) -> Tensor | None:
+    """Last axes first. Axes of length 1 between others are reduced with them."""
+    shape, axes = inputs[0].type.shape, equation.params["axis"]
+    runs: list[range] = []
+    for axis in axes:
+        if runs and all(shape[i] == 1 for i in range(runs[-1].stop, axis)):
+            runs[-1] = range(runs[-1].start, axis + 1)
+        else:
+            runs.append(range(axis, axis + 1))
+    if not axes or (len(runs) == 1 and len(axes) == len(runs[0])):
+        return None
+    (result,) = tensors(inputs)
+    for run in reversed(runs):
+        result = record(equation.op, (result,), {"axis": tuple(run), "keepdims": True})
+    return reshape(result, equation.type.shape)
+
+
+def _of_matrices(equation: Equation, inputs: tuple[Equation, ...]) -> Tensor | None:
+    """Vectors become matrices with one row or column, and a batch that meets one matrix becomes its rows."""
+    a, b = tensors(inputs)
+    if b.ndim > 2 or (a.ndim == b.ndim == 2) or not a.size or not b.size:
+        return None
+    rows = reshape(a, (-1, a.shape[-1]))
+    return reshape(rows @ reshape(b, (b.shape[0], -1)), equation.type.shape)
+
+
+NORMAL = (
+    Rewrite(
+        "a reduction in steps",
+        "the same elements are reduced; sums may be added up in another order",
+        ("sum", "max", "min", "prod", "any", "all"),
+        _in_steps,
+    ),
+    Rewrite("one product of matrices", "each element is the sum of the same products", ("matmul",), _of_matrices),
+)
+
+_NORMAL = by_op(NORMAL)

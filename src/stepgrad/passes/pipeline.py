@@ -13,7 +13,7 @@ from stepgrad.passes.aliases import aliases
 from stepgrad.passes.common import common
 from stepgrad.passes.constants import constants
 from stepgrad.passes.dead import dead
-from stepgrad.passes.decompose import decompose
+from stepgrad.passes.decompose import decompose, normalise
 from stepgrad.passes.rewriting import Change, Changes, Rewrite
 from stepgrad.tape.equation import CONSTANT, LITERAL, Equation, leaves
 from stepgrad.tape.places import place
@@ -38,6 +38,7 @@ class Pass:
 PIPELINE = (
     Pass("dead code", dead),
     Pass("decomposition", decompose),
+    Pass("plain loops", normalise),
     Pass("aliases", aliases),
     Pass("constants", constants),
     Pass("algebra", algebra),
