@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from stepgrad.buffers import Buffer
 from stepgrad.errors import DtypeError, ShapeError, UnsupportedError
 from stepgrad.tape.equation import CELL, Equation, Role
 from stepgrad.tape.leaves import as_tensor, read_only_copy
@@ -19,9 +20,11 @@ class Cell(ArrayLike):
 
     Reading a cell gives the tensor it holds; `assign` puts another there, of the same shape and
     dtype, and is on the tape as an update equation.
+
+    Compiled programs read and write cells in place, in buffers (see `bind`).
     """
 
-    __slots__ = ("__weakref__", "_array", "_leaf", "_name")
+    __slots__ = ("__weakref__", "_buffer", "_leaf", "_name", "_value")
     kind = "cell"
     is_trained = False
 
@@ -33,7 +36,9 @@ class Cell(ArrayLike):
         )
         self._name = name
         self._check(array.dtype)
-        self._hold(array)
+        self._buffer: Buffer | None = None
+        self._value = array  # once there is a buffer, that is where the value is
+        self._leaf: Tensor | None = None
 
     @staticmethod
     def _default_dtype(value: Any) -> Any:
@@ -44,26 +49,56 @@ class Cell(ArrayLike):
 
     def _hold(self, array: Array) -> None:
         """Puts an array that nobody will write to into the cell, unchecked."""
-        self._array = array
-        self._leaf: Tensor | None = None
+        if self._buffer is None:
+            self._value = array
+        else:
+            self._buffer.fill(array)
+        self._leaf = None
+
+    @property
+    def _array(self) -> Array:
+        """Its value, in an array that nobody writes to."""
+        return self._value if self._buffer is None else self._buffer.snapshot()
+
+    def bind(self) -> Array:
+        """The buffer in which compiled programs read and write the value in place.
+
+        Made at the first call, and the cell's own from then on: C-contiguous, writable, its address
+        a multiple of 64. Whoever writes to it holds the `guard` and counts `stepgrad.buffers.changes` up.
+        """
+        return self._bound().array
+
+    def _bound(self) -> Buffer:
+        if self._buffer is None:
+            self._buffer = Buffer(self._value)
+            self._value = self._buffer.array  # for shape and dtype
+        return self._buffer
 
     @property
     def _tensor(self) -> Tensor:
-        if self._leaf is None:  # made when first read: an optimizer's moments may never be
-            array = self._array
-            equation = Equation(CELL, (), {"cell": self}, type_of(array.shape, array.dtype), self.is_trained)
-            equation.name = self._name
-            equation.value = array
-            self._leaf = Tensor(array, equation)
-        return self._leaf
+        cells: AbstractCells | None = RECORDING.get().cells
+        if cells is not None:
+            return cells.read(self)
+        array = self._value if self._buffer is None else self._buffer.snapshot()
+        leaf = self._leaf
+        if leaf is None or leaf.value is not array:  # made when first read: an optimizer's moments may never be
+            leaf = self._leaf = self._new_leaf(array)
+        return leaf
+
+    def _new_leaf(self, value: Array | None) -> Tensor:
+        kind = type_of(self._value.shape, self._value.dtype)
+        equation = Equation(CELL, (), {"cell": self}, kind, self.is_trained)
+        equation.name = self._name
+        equation.value = value
+        return Tensor(value, equation)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self._array.shape
+        return self._value.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self._array.dtype
+        return self._value.dtype
 
     @property
     def name(self) -> str | None:
@@ -72,8 +107,10 @@ class Cell(ArrayLike):
     @name.setter
     def name(self, name: str | None) -> None:
         self._name = name
-        if self._leaf is not None:
-            self._leaf.equation.name = name
+        cells: AbstractCells | None = RECORDING.get().cells
+        leaf = self._leaf if cells is None else cells.leaves.get(self)
+        if leaf is not None:
+            leaf.equation.name = name
 
     def assign(self, new: Any) -> None:
         """Puts another value into the cell.
@@ -98,14 +135,18 @@ class Cell(ArrayLike):
                 "a cell keeps its dtype, so that a float32 network does not turn into float64 unnoticed",
                 f"convert the value: new.astype(np.{self.dtype})",
             )
-        if RECORDING.get().equations is not None:
-            with recording(role=Role.UPDATE, of=None):
+        state = RECORDING.get()
+        if state.equations is not None:
+            with recording(role=Role.UPDATE, of=None, operand=None):
                 tensor = record(ASSIGN, (self._tensor, tensor), {})
+            if state.cells is not None:
+                state.cells.write(self, tensor.equation)
+                return
         if tensor.value is None:
             raise UnsupportedError(
                 f"{self.kind} {self._name or ''} was assigned a tensor without a value",
                 "the function is being recorded abstractly",
-                "assign inside a function that is recorded with values",
+                "assign inside a function that is recorded with values, or compile it",
             )
         self._hold(np.asarray(tensor.value, self.dtype))
 
@@ -164,6 +205,37 @@ class State(Cell):
     kind = "state"
 
 
+class AbstractCells:
+    """What a function that is being recorded abstractly has made of cells. The cells themselves keep their values.
+
+    As in eager execution, reading a cell that was assigned to gives a new leaf, so that no gradient
+    flows into the update; when the tape is made, the ASSIGN equation takes the leaf's place.
+
+    Attributes:
+        leaves: cell -> what reading it gives at the moment, without a value.
+        assigned: leaf -> the ASSIGN equation whose output it stands for.
+        written: cell -> the last ASSIGN equation.
+    """
+
+    __slots__ = ("assigned", "leaves", "written")
+
+    def __init__(self) -> None:
+        self.leaves: dict[Cell, Tensor] = {}
+        self.assigned: dict[Equation, Equation] = {}
+        self.written: dict[Cell, Equation] = {}
+
+    def read(self, cell: Cell) -> Tensor:
+        found = self.leaves.get(cell)
+        if found is None:
+            found = self.leaves[cell] = cell._new_leaf(None)
+        return found
+
+    def write(self, cell: Cell, equation: Equation) -> None:
+        leaf = self.leaves[cell] = cell._new_leaf(None)
+        self.assigned[leaf.equation] = equation
+        self.written[cell] = equation
+
+
 def _rebuild(kind: type[Cell], value: Array, name: str | None) -> Cell:
     return kind(value, name=name)
 
@@ -186,3 +258,10 @@ ASSIGN = Op(
     samples=(),
     doc="Puts a value into a cell; the first operand is the cell's value until then.",
 )
+
+
+def cell_of(equation: Equation) -> Cell:
+    """The cell that a CELL leaf or an ASSIGN equation is about."""
+    while equation.op is not CELL:
+        equation = equation.inputs[0]
+    return equation.params["cell"]

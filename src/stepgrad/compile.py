@@ -1,1 +1,372 @@
 """Compiling: a step is recorded once, without values, and then run as one program."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import inspect
+import re
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from stepgrad.buffers import join, locked
+from stepgrad.entries import EXECUTORS, Entry, Sources, loader
+from stepgrad.errors import ArgumentError, ShapeError
+from stepgrad.ops.joining import stack
+from stepgrad.recorded import Arguments, record_step, take_apart
+from stepgrad.rules import check_callable
+from stepgrad.stale import check
+from stepgrad.tape.equation import Cut
+from stepgrad.tape.recording import RECORDING
+from stepgrad.tensor import Tensor
+from stepgrad.tree import flatten
+
+
+class Compiled:
+    """A function that is recorded once for each kind of arguments, and then run as a program.
+
+    Made by `sg.compile`.
+
+    Attributes:
+        fn: the function itself.
+    """
+
+    def __init__(
+        self, fn: Callable[..., Any], memory: int | None, threads: int | None, recheck: str, shadow: bool, executor: Any
+    ) -> None:
+        functools.update_wrapper(self, fn, updated=())
+        self.fn = fn
+        self._settings = (memory, threads, recheck, shadow, executor)
+        self._name = getattr(fn, "__name__", type(fn).__name__)
+        self._names = _argument_names(fn)
+        self._entries: dict[Any, Entry] = {}
+        self._last: Entry | None = None  # the last one used, if calls can be matched with it at a glance
+        self._used: Entry | None = None
+        code = getattr(fn, "__code__", None)
+        self._cut = Cut("a compiled function", None if code is None else (code, 0), ())
+        self.lock = threading.RLock()
+        locked.add(self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        entry = self._last
+        if entry is None or kwargs or len(args) != entry.count or RECORDING.get() is not _EAGER:
+            return self._call(args, kwargs)
+        values = []
+        sources = entry.sources
+        for x, (shape, dtype, kind) in zip(args, entry.expected, strict=True):
+            found = type(x)
+            if found is np.ndarray:
+                if x.dtype is not dtype or x.shape != shape:
+                    return self._call(args, kwargs)
+            elif found is Tensor:
+                equation = x.equation
+                if equation.type is not kind or x.value is None:
+                    return self._call(args, kwargs)
+                if equation.active:
+                    sources = sources.with_more((equation,))
+                x = x.value
+            elif found is not float or dtype is not None:
+                return self._call(args, kwargs)
+            values.append(x)
+        lock = entry.guard.acquire()
+        try:
+            results = entry.engine.run(values)
+        finally:
+            lock.release()
+        return entry.result(results, sources)
+
+    def _call(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """A call in full: with any arguments, recording and checking where that is due."""
+        if _is_recording():
+            return self.fn(*args, **kwargs)
+        arguments = take_apart(args, kwargs, self._names)
+        entry = self._entry(arguments, 1)
+        lock = entry.guard.acquire()
+        try:
+            results = entry.engine.run(arguments.values)
+        finally:
+            lock.release()
+        differentiable = RECORDING.get().differentiable
+        return entry.result(results, entry.sources.with_more(arguments.sources) if differentiable else Sources())
+
+    def scan(self, *args: Any) -> Any:
+        """Runs the step once for each element along the leading axis of the arrays, without Python in between.
+
+        Args:
+            args: as for a call; every array and tensor, also inside of lists, tuples and dicts, has a
+                leading axis more, of one length for all. Python numbers stay the same in all steps.
+
+        Returns:
+            What the step returns, each tensor with a leading axis more: one element for each step.
+
+        Raises:
+            ShapeError: the leading axes differ, or an array has no axis.
+
+        Example:
+            >>> total = sg.State(0.0)
+            >>> @sg.compile
+            ... def add(x):
+            ...     total.assign(total + x)
+            ...     return total * 1
+            >>> print(add.scan(np.array([1.0, 2.0, 3.0])).numpy())
+            [1. 3. 6.]
+        """
+        recording = _is_recording()
+        whole = take_apart(args, {}, self._names, tensors=recording)
+        scanned = [not _is_number(value) for value in whole.values]
+        steps = self._steps(whole, scanned)
+        if recording:
+            return self._scan_recorded(whole, scanned, steps)
+        first = [
+            np.broadcast_to(np.zeros((), value.dtype), value.shape[1:]) if each else value  # only its type counts
+            for value, each in zip(whole.values, scanned, strict=True)
+        ]
+        arguments = take_apart(whole.rebuild(first)[0], {}, self._names)
+        entry = self._entry(arguments, steps)
+        if not steps:
+            results = [np.empty((0, *kind.shape), kind.dtype) for kind in entry.types]
+        else:
+            lock = entry.guard.acquire()
+            try:
+                results = entry.engine.scan(whole.values, steps, scanned)
+            finally:
+                lock.release()
+        differentiable = RECORDING.get().differentiable
+        return entry.result(results, entry.sources.with_more(whole.sources) if differentiable else Sources(), steps)
+
+    def _steps(self, whole: Arguments, scanned: Sequence[bool]) -> int:
+        """The length of the leading axis."""
+        found: dict[int, str] = {}
+        for value, name, each in zip(whole.values, whole.names, scanned, strict=True):
+            if each and not value.shape:
+                raise ShapeError(
+                    f"{self._name}.scan was given {name} () {value.dtype}",
+                    "it takes an element of each array in each step, and this array has no axis",
+                    f"pass one value of {name} for each step, or a Python float if it stays the same",
+                )
+            if each:
+                found.setdefault(value.shape[0], f"{name} {value.shape}")
+        if not found:
+            raise ArgumentError(
+                f"{self._name}.scan was given no array",
+                "it runs one step for each element along the leading axis of its arrays",
+                f"pass arrays, or call {self._name} in a loop",
+            )
+        if len(found) > 1:
+            raise ShapeError(
+                f"{self._name}.scan was given {' and '.join(found.values())}",
+                "each step takes an element along the leading axis of every array, so these axes are equally long",
+                "cut or repeat one of the arrays",
+            )
+        return next(iter(found))
+
+    def _scan_recorded(self, whole: Arguments, scanned: Sequence[bool], steps: int) -> Any:
+        """The steps as part of a recording that is going on: the function itself, called in a loop."""
+        rows = []
+        for i in range(steps):
+            row = [value[i] if each else value for value, each in zip(whole.values, scanned, strict=True)]
+            rows.append(flatten(self.fn(*whole.rebuild(row)[0])))
+        if not rows:
+            raise ArgumentError(
+                f"{self._name}.scan was called with no steps inside of a function that is being recorded",
+                "without a step there is nothing to record, and the shapes of the results are not known",
+                "leave the call out where there are no steps",
+            )
+        columns = zip(*[row[0] for row in rows], strict=True)
+        return rows[0][2]([stack(column) if isinstance(column[0], Tensor) else column[0] for column in columns])
+
+    def _entry(self, arguments: Arguments, steps: int) -> Entry:
+        """The program for these arguments, recorded or checked if that is due, for the next so many steps."""
+        recheck = self._settings[2]
+        with self.lock:
+            entry = self._entries.get(arguments.key)
+            again = entry is not None and (recheck == "always" or (recheck == "second" and not entry.checked))
+            if entry is None:
+                entry = self._record(arguments)
+                again = steps > 1 and recheck != "never"
+            if again:
+                self._last = None
+                args, kwargs = arguments.rebuild(arguments.values)
+                try:
+                    check(entry.recorded, record_step(self.fn, args, kwargs, self._names), self._name)
+                except BaseException:
+                    self._entries.pop(arguments.key, None)  # the next call begins anew
+                    raise
+                entry.checked = True
+            self._entries[arguments.key] = self._used = entry
+            settled = recheck == "never" or (recheck == "second" and entry.checked)
+            self._last = entry if settled and arguments.flat else None
+        return entry
+
+    def _record(self, arguments: Arguments) -> Entry:
+        memory, threads, _, shadow, executor = self._settings
+        args, kwargs = arguments.rebuild(arguments.values)
+        recorded = record_step(self.fn, args, kwargs, self._names)
+        load = loader(executor)
+        guard = join(cell._bound().guard for cell in recorded.cells)
+        with guard:
+            engine = load(recorded.tape, recorded.user_outputs, memory=memory, threads=threads, shadow=shadow)
+        return Entry(recorded, engine, guard, self._cut, arguments)
+
+    @property
+    def program(self) -> Any:
+        """The program that was used last.
+
+        Raises:
+            ArgumentError: there is none yet.
+        """
+        if self._used is None:
+            raise ArgumentError(
+                f"the program of {self._name} was asked for, and there is none yet",
+                "shapes and dtypes are known only when it is called",
+                f"call {self._name} once first",
+            )
+        return self._used.engine
+
+    @property
+    def programs(self) -> tuple[Any, ...]:
+        """All programs, one for each kind of arguments, in the order in which they were made."""
+        with self.lock:
+            return tuple(entry.engine for entry in self._entries.values())
+
+    def __get__(self, instance: Any, owner: Any = None) -> Compiled:
+        """As a method: each object has programs of its own, kept with the object."""
+        if instance is None:
+            return self
+        bound = Compiled(self.fn.__get__(instance, owner), *self._settings)
+        return vars(instance).setdefault(self.fn.__name__, bound)
+
+    def __deepcopy__(self, memo: Any) -> Compiled:
+        import copy
+
+        return Compiled(copy.deepcopy(self.fn, memo), *self._settings)
+
+    def __reduce__(self) -> Any:
+        """Pickled are the function and the settings; programs are made again."""
+        if getattr(self.fn, "__self__", None) is None and hasattr(self.fn, "__qualname__"):
+            return self.fn.__qualname__  # the decorated function, found by its name
+        return _again, (self.fn, *self._settings)
+
+    def __repr__(self) -> str:
+        count = len(self._entries)
+        return f"<compiled {self._name}, {count} program{'' if count == 1 else 's'}>"
+
+
+def _again(fn: Any, *settings: Any) -> Compiled:
+    return fn if isinstance(fn, Compiled) else Compiled(fn, *settings)
+
+
+_EAGER = contextvars.Context().run(RECORDING.get)
+"""The recording state in which nothing is recorded."""
+
+
+def _is_recording() -> bool:
+    """Whether calls are part of a recording, or of a function that is being differentiated."""
+    state = RECORDING.get()
+    return state.equations is not None or state.closed or state.region is not None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether an input of a scan is a Python number: those stay the same in all steps."""
+    return type(value) is float or (isinstance(value, Tensor) and value.equation.type.weak)
+
+
+def _argument_names(fn: Callable[..., Any]) -> tuple[str, ...]:
+    try:
+        parameters = inspect.signature(getattr(fn, "forward", fn)).parameters.values()
+    except (TypeError, ValueError):  # a function written in C
+        return ()
+    return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+
+
+# --- the decorator
+
+
+def compile(
+    fn: Callable[..., Any] | None = None,
+    *,
+    memory: int | str | None = None,
+    threads: int | None = None,
+    recheck: str = "second",
+    shadow: bool = False,
+    executor: str | None = None,
+) -> Any:
+    """Makes one program of a function, such as a whole training step: forward pass, backward pass and update.
+
+    The function is recorded at its first call, without values, and the program is run from then on.
+    There is one program for each structure, shape and dtype of the arguments. Arrays, tensors and
+    Python floats are inputs; other arguments (int, bool, str, …) are built in, and each value of them
+    has a program of its own. Parameters and states are read when the program runs, and those that the
+    function assigns to are updated in place.
+
+    Args:
+        fn: any function of tensors and cells; a method; a module. Left out, this makes a decorator.
+        memory: the most that a run may take, in bytes or as in "64MB"; what does not fit is computed again.
+        threads: how many threads run it; by default one for each core.
+        recheck: "second" records the function again at its second call and compares, so that a Python
+            value that has changed is noticed; "always" does so at each call, "never" not at all.
+        shadow: compare each part of the program with NumPy, and name the first equation that differs.
+        executor: "cpu" or "numpy"; by default the fastest there is.
+
+    Raises:
+        ArgumentError: a setting out of its range.
+        AbstractValueError: at the first call, the function asks for the value of a tensor or cell.
+        StaleError: when it is recorded again, it is not what it was.
+
+    Example:
+        >>> W = sg.Parameter([1.0, 2.0])
+        >>> opt = sg.optim.SGD({"W": W}, lr=0.25)
+        >>> @sg.compile
+        ... def step(x):
+        ...     loss = sg.sum(W * W * x)
+        ...     opt.step(sg.backward(loss, {"W": W}))
+        ...     return loss
+        >>> [round(step(np.float32(1)).item(), 4) for _ in range(3)]
+        [5.0, 1.25, 0.3125]
+    """
+    if recheck not in ("second", "always", "never"):
+        raise ArgumentError(
+            f"compile was given recheck={recheck!r}",
+            "it says when a function is recorded again to find Python values that have changed",
+            'use "second", "always" or "never"',
+        )
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise ArgumentError(
+            f"compile was given threads={threads!r}", "threads are counted from 1", "use for example threads=2"
+        )
+    if not isinstance(shadow, bool):
+        raise ArgumentError(f"compile was given shadow={shadow!r}", "it is on or off", "use shadow=True")
+    if executor is not None and executor not in EXECUTORS:
+        raise ArgumentError(
+            f"compile was given executor={executor!r}", "there is no such executor", f"use one of {list(EXECUTORS)}"
+        )
+    settings = (_bytes(memory), threads, recheck, shadow, executor)
+    if fn is None:
+        return lambda fn: _compiled(fn, settings)
+    return _compiled(fn, settings)
+
+
+def _compiled(fn: Any, settings: tuple[Any, ...]) -> Compiled:
+    check_callable(fn, "compile")
+    return Compiled(fn.fn if isinstance(fn, Compiled) else fn, *settings)
+
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+
+
+def _bytes(memory: int | str | None) -> int | None:
+    if memory is None:
+        return None
+    if isinstance(memory, int) and not isinstance(memory, bool) and memory > 0:
+        return memory
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]I?)?B\s*", memory.upper()) if isinstance(memory, str) else None
+    if match is None or not float(match[1]):
+        raise ArgumentError(
+            f"compile was given memory={memory!r}",
+            "it is the most that a run may take, a number of bytes",
+            'use for example memory="64MB", "1.5GiB" or 64_000_000',
+        )
+    return int(float(match[1]) * _UNITS[match[2] or ""])

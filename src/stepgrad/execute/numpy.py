@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from stepgrad.errors import ArgumentError, ShapeError
-from stepgrad.tape.equation import LITERAL, Equation
+from stepgrad.cells import cell_of
+from stepgrad.errors import ArgumentError, ShapeError, UnsupportedError
+from stepgrad.tape.backward import reachable
+from stepgrad.tape.equation import CELL, LITERAL, Equation
 from stepgrad.tape.places import place_text
 from stepgrad.tape.printing import line
 from stepgrad.tape.tape import Tape
@@ -51,7 +53,8 @@ class Program:
             self._fixed.append(None)
             last.setdefault(slots[equation], number)  # perhaps nobody reads it
             params = equation.params if wanted is None else widened(equation.params, wanted)
-            computed.append((equation, tuple([slots[e] for e in equation.inputs]), params, slots[equation]))
+            dtype = equation.type.dtype if wanted is None else None
+            computed.append((equation, tuple([slots[e] for e in equation.inputs]), params, dtype, slots[equation]))
         for output in tape.outputs:
             if output not in slots:
                 slots[output] = len(self._fixed)
@@ -77,12 +80,16 @@ class Program:
             ShapeError: a value has another shape than its leaf.
         """
         values = self._filled(inputs)
-        for equation, sources, params, slot, free in self._steps:
+        for equation, sources, params, dtype, slot, free in self._steps:
             try:
                 value = equation.op.numpy(*[values[i] for i in sources], **params)
             except Exception as error:
                 raise _refused(equation, [values[i] for i in sources], error) from error
-            values[slot] = value if type(value) is np.ndarray else np.asarray(value)
+            if equation.type.weak:  # a Python number, which takes the dtype of what it meets
+                value = np.asarray(value).item()
+            elif type(value) is not np.ndarray:
+                value = np.asarray(value, dtype)
+            values[slot] = value
             for i in free:
                 values[i] = None
         return [np.asarray(values[i]) for i in self._outputs]
@@ -111,7 +118,7 @@ class Program:
                     "a program is recorded for one set of shapes",
                     f"pass an array of shape {equation.type.shape}, or record the function again",
                 )
-            values[slot] = value
+            values[slot] = np.asarray(value).item() if equation.type.weak else value
         for equation, slot in self._bare:
             if values[slot] is None:
                 raise ArgumentError(
@@ -120,6 +127,86 @@ class Program:
                     f"pass an array of shape {equation.type.shape} for it",
                 )
         return values
+
+
+class Engine:
+    """A recorded step on NumPy: it reads cells, computes, and then writes the cells that were assigned to.
+
+    Args:
+        tape: its outputs are what the user wants, and then the last ASSIGN of each cell that is written.
+        user_outputs: how many of the outputs are the user's.
+    """
+
+    __slots__ = ("_kept", "_program", "_read", "_written", "tape")
+
+    def __init__(self, tape: Tape, user_outputs: int) -> None:
+        needed = set(reachable(tape.outputs))
+        self.tape = tape
+        self._program = Program(Tape((e for e in tape.equations if e in needed), tape.inputs, tape.outputs))
+        self._read = [(e, e.params["cell"]) for e in tape.leaves() if e.op is CELL and e in needed]
+        self._written = [cell_of(e) for e in tape.outputs[user_outputs:]]
+        self._kept = user_outputs
+
+    def run(self, inputs: Sequence[Any]) -> list[Array]:
+        """One step: an array (a Python number where the type is weak) for each of `tape.inputs`.
+
+        Returns:
+            The user's outputs, in arrays that nobody else will write to.
+        """
+        values = dict(zip(self.tape.inputs, inputs, strict=True))
+        values.update((leaf, cell._array) for leaf, cell in self._read)
+        given = {id(value) for value in inputs}
+        with np.errstate(all="ignore"):
+            found = [_owned(value, given) for value in self._program.run(values)]
+        for cell, value in zip(self._written, found[self._kept :], strict=True):
+            cell._hold(value)
+        return found[: self._kept]
+
+    def scan(self, inputs: Sequence[Any], steps: int, scanned: Sequence[bool]) -> list[Array]:
+        """Several steps, one after the other.
+
+        Args:
+            inputs: as for `run`; those that are scanned have a leading axis, an element of it for each step.
+            steps: how many, from 1.
+            scanned: for each input, whether it is.
+
+        Returns:
+            The user's outputs of all steps, stacked along a new leading axis.
+        """
+        rows = [
+            self.run([x[i] if each else x for x, each in zip(inputs, scanned, strict=True)])
+            for i in range(steps)
+        ]  # fmt: skip
+        return [np.stack(column) for column in zip(*rows, strict=True)]
+
+    def __repr__(self) -> str:
+        return f"program on NumPy, {len(self._program.tape)} equations\n{self._program.tape!r}"
+
+
+def load(tape: Tape, user_outputs: int, *, memory: int | None, threads: int | None, shadow: bool) -> Engine:
+    """An engine for a recorded step; this is how every executor is called (see `stepgrad.compile`).
+
+    NumPy computes equation by equation on one thread and is the reference itself, so there is
+    nothing for `threads` and `shadow` to do.
+
+    Raises:
+        UnsupportedError: a memory budget was set.
+    """
+    if memory is not None:
+        raise UnsupportedError(
+            f"memory={memory} was asked for, and the step runs on NumPy",
+            "there each equation makes a new array, so nobody can promise how much memory they take together",
+            "leave memory out, or wrap parts of the network in sg.checkpoint",
+        )
+    return Engine(tape, user_outputs)
+
+
+def _owned(value: Array, given: set[int]) -> Array:
+    """The value in an array that nobody else can write to."""
+    if value.base is not None or id(value) in given:
+        value = value.copy()
+    value.setflags(write=False)
+    return value
 
 
 def run(program: Tape | Program, inputs: Inputs, precision: Any = None) -> list[Array]:

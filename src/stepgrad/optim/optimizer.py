@@ -161,12 +161,13 @@ class Optimizer:
 
     @property
     def lr(self) -> float:
-        """The learning rate; assign to change it between steps."""
+        """The learning rate; assign to change it between steps. In a compiled step it may be an argument."""
         return self._lr.item()
 
     @lr.setter
-    def lr(self, lr: float) -> None:
-        self._lr.assign(np.float64(_checked_rate(lr)))
+    def lr(self, lr: Any) -> None:
+        abstract = isinstance(lr, Tensor) and lr.value is None and lr.shape == () and lr.dtype.kind == "f"
+        self._lr.assign(lr.astype(np.float64) if abstract else np.float64(_checked_rate(lr)))
 
     @property
     def steps(self) -> int:

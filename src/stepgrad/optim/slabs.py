@@ -59,7 +59,7 @@ class Slab:
 
     def _gather(self, column: int) -> Array:
         cells, (vector, parts) = self.columns[column], self.laid[column]
-        values = [cell._array for cell in cells]
+        values = [cell._value if cell._buffer is None else cell._buffer.snapshot() for cell in cells]
         if parts and all(value is part for value, part in zip(values, parts, strict=True)):
             return vector  # nobody else has assigned to the cells since
         return _lay(values)

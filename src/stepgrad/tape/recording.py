@@ -37,9 +37,11 @@ class Recording:
         observe: called with each new equation.
         gradients: during a backward walk, what it has found: equation -> gradient.
         masks: during a backward walk, gradient -> the condition outside of which it is zero.
+        cells: while a function is recorded abstractly, what it has made of cells (`AbstractCells`).
     """
 
     __slots__ = (
+        "cells",
         "closed",
         "differentiable",
         "equations",
@@ -65,6 +67,7 @@ class Recording:
         self.observe: Callable[[Equation], None] | None = None
         self.gradients: dict[Equation, Tensor] | None = None
         self.masks: dict[Equation, Tensor] | None = None
+        self.cells: Any = None
 
     def __repr__(self) -> str:
         return f"<recording {self.role.value}{', eager' if self.equations is None else ''}>"
