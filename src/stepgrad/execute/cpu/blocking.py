@@ -59,6 +59,7 @@ class Blocking:
         chunk_rows: how many rows go through all columns before the next ones; a multiple of `tile_rows`.
         a: how A is read: where it "lies"; copied once for a "chunk" of rows; or once for every "panel" of B.
         b: how B is read: where it "lies"; "packed" into panels; or "gathered" element by element, for tiny products.
+        inner_lanes: if not 0, vectors run along k and have so many lanes; see `dots`.
     """
 
     split: Split
@@ -70,6 +71,7 @@ class Blocking:
     chunk_rows: int
     a: Literal["lies", "chunk", "panel"]
     b: Literal["lies", "packed", "gathered"]
+    inner_lanes: int = 0
 
     @property
     def width(self) -> int:
@@ -137,6 +139,8 @@ def scratch_bytes(product: Product, blocking: Blocking) -> int:
 
 _PANEL_BYTES = 48 << 10
 """Of a panel of B: it stays in the first cache, or nearly."""
+_FAST_BYTES = 32 << 10
+"""Of a panel of B that is read as fast as it can be."""
 _LYING_BYTES = 48 << 10
 """A matrix up to this size need not be packed: it stays in the first cache as it lies."""
 _CHUNK_BYTES = 1 << 20
@@ -163,20 +167,52 @@ def best_split(product: Product, target: Target, threads: int) -> Split:
 
 @functools.cache
 def _cheapest(product: Product, target: Target, split: Split, threads: int) -> tuple[float, Blocking]:
-    wide = target.lanes(product.element)
-    lanes = min(wide, 1 << max(0, product.columns - 1).bit_length())
-    candidates = [
+    # Dot products are added up in another order, so whether they are used must not depend on the threads.
+    if (split, threads) == ("rows", 1):
+        tiles, dots = _tiles(product, target, split, threads), _dots(product, target, split)
+    elif _cheapest(product, target, "rows", 1)[1].inner_lanes:
+        tiles, dots = [], _dots(product, target, split)
+    else:
+        tiles, dots = _tiles(product, target, split, threads), []
+    costs = [_cycles(product, blocking, threads) for blocking in tiles]
+    costs += [_dots_cycles(product, blocking, threads) for blocking in dots]
+    best = min(range(len(costs)), key=costs.__getitem__)
+    return costs[best], (tiles + dots)[best]
+
+
+def _tiles(product: Product, target: Target, split: Split, threads: int) -> list[Blocking]:
+    """All tiles that fit the registers."""
+    lanes = min(target.lanes(product.element), _power_of_two(product.columns))
+    return [
         _blocking(product, target, split, threads, lanes, rows, vectors)
         for vectors in range(1, 9)
         for rows in range(1, target.registers)
         # accumulators, a row of B and an element of A
         if rows * vectors + vectors + 1 < target.registers
-        and (rows == 1 or rows <= max(1, product.rows))
+        and (rows == 1 or rows <= product.rows)
         and (vectors == 1 or (vectors - 1) * lanes < product.columns)
     ]
-    costs = [_cycles(product, blocking, threads) for blocking in candidates]
-    best = min(range(len(costs)), key=costs.__getitem__)
-    return costs[best], candidates[best]
+
+
+def _dots(product: Product, target: Target, split: Split) -> list[Blocking]:
+    """All tiles of dot products, where both operands have their k side by side."""
+    lanes = target.lanes(product.element)
+    column = product.columns == 1 and (product.b_transposed or product.b_stride == 1)
+    if product.a_transposed or not (product.b_transposed or column) or product.inner < lanes:
+        return []
+    sizes = [1 << i for i in range(lanes.bit_length()) if 1 << i <= _power_of_two(product.columns)]
+    return [
+        Blocking(split, columns, rows, 1, product.inner, 1, rows, "lies", "lies", lanes)
+        for columns in sizes
+        for rows in range(1, target.registers)
+        # accumulators, and what is loaded
+        if rows * columns + rows + 1 < target.registers and (rows == 1 or rows <= product.rows)
+    ]
+
+
+def _power_of_two(count: int) -> int:
+    """The smallest that is not less."""
+    return 1 << max(0, count - 1).bit_length()
 
 
 def _blocking(
@@ -208,31 +244,37 @@ def _blocking(
     return Blocking(split, lanes, rows, vectors, inner_block, unroll, chunk_blocks * rows, a, b)
 
 
+def _largest_share(product: Product, blocking: Blocking, threads: int) -> tuple[int, int]:
+    """Rows and columns of the largest share."""
+    size = unit(product, blocking, blocking.split)
+    if blocking.split == "rows":
+        return min(product.rows, ceil(ceil(product.rows, size), threads) * size), product.columns
+    return product.rows, min(product.columns, ceil(ceil(product.columns, size), threads) * size)
+
+
+def _parts(total: int, step: int) -> list[tuple[int, int]]:
+    """How often which size occurs where a total is cut into steps."""
+    return [(total // step, step), (1, total % step)] if total % step else [(total // step, step)]
+
+
 def _cycles(product: Product, blocking: Blocking, threads: int) -> float:
     """About how long the thread with the largest share takes."""
     inner = max(1, product.inner)
-    rows, columns = product.rows, product.columns
-    if threads > 1:
-        size = unit(product, blocking, blocking.split)
-        if blocking.split == "rows":
-            rows = min(rows, ceil(ceil(rows, size), threads) * size)
-        else:
-            columns = min(columns, ceil(ceil(columns, size), threads) * size)
-
-    def parts(total: int, step: int) -> list[tuple[int, int]]:
-        return [(total // step, step), (1, total % step)] if total % step else [(total // step, step)]
-
+    rows, columns = _largest_share(product, blocking, threads)
     cycles, code = 0.0, 0
     blocks = ceil(inner, blocking.inner_block)
-    for row_count, tile_rows in parts(rows, blocking.tile_rows):
-        for column_count, tile_columns in parts(columns, blocking.width):
+    for row_count, tile_rows in _parts(rows, blocking.tile_rows):
+        for column_count, tile_columns in _parts(columns, blocking.width):
             vectors = ceil(tile_columns, blocking.lanes)
             sums = tile_rows * vectors
-            # two multiply-adds a cycle, each of which takes four; what is loaded costs a little
+            # two multiply-adds a cycle, each of which takes four; what is loaded costs a little, and vectors of B more
+            # where its panel does not leave room for A in the first cache
+            panel = blocking.inner_block * tile_columns * product.bytes
             each = max(4.0, 0.5 * sums) + 0.07 * (tile_rows + vectors)
+            each += 0.3 * vectors * max(0.0, 1 - _FAST_BYTES / panel)
             cycles += row_count * column_count * (inner * each + blocks * (20 + 1.5 * sums))
             code += sums
-    cycles *= 1 + 0.0005 * code  # of two that are nearly as fast, the one that compiles faster
+    cycles *= 1 + 0.0003 * code  # of two that are nearly as fast, the one that compiles faster
     vectors = ceil(columns, blocking.lanes)
     if blocking.b == "packed":
         chunks = ceil(rows, blocking.chunk_rows)
@@ -243,4 +285,18 @@ def _cycles(product: Product, blocking: Blocking, threads: int) -> float:
         cycles += rows * inner / blocking.lanes * 3
     if blocking.a == "panel":
         cycles += ceil(columns, blocking.width) * rows * inner / blocking.lanes * 3
+    return cycles
+
+
+def _dots_cycles(product: Product, blocking: Blocking, threads: int) -> float:
+    """About how long dot products take the thread with the largest share."""
+    rows, columns = _largest_share(product, blocking, threads)
+    cycles = 0.0
+    for row_count, tile_rows in _parts(rows, blocking.tile_rows):
+        for column_count, tile_columns in _parts(columns, blocking.lanes):
+            sums = tile_rows * tile_columns
+            # as above; and two loads a cycle
+            each = max(4.0, 0.5 * sums, 0.5 * (tile_rows + tile_columns)) + 0.07 * (tile_rows + tile_columns)
+            added = 3.0 * sums + (10.0 * tile_rows if blocking.lanes > 1 else 2.0 * tile_rows)
+            cycles += row_count * column_count * (ceil(product.inner, blocking.inner_lanes) * each + 20 + added)
     return cycles

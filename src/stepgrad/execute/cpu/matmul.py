@@ -4,6 +4,7 @@ A tile of the output is held in registers: `tile_rows` rows of `tile_vectors` ve
 into vectors, elements of A are broadcast, and every accumulator takes one fused multiply-add (Goto and van de Geijn,
 "Anatomy of High-Performance Matrix Multiplication", 2008; Van Zee and van de Geijn, "BLIS", 2015). Every element of
 the output is one chain of multiply-adds over increasing k, so its bits depend neither on the tiles nor on the threads.
+Outputs of a few rows or columns are computed otherwise: see `dots`.
 """
 
 from __future__ import annotations
@@ -15,10 +16,8 @@ from llvmlite import ir
 
 from stepgrad.execute.cpu import packing
 from stepgrad.execute.cpu.blocking import Blocking, Product, a_block, a_row, ceil, scratch_panels
+from stepgrad.execute.cpu.dots import Epilogue, emit_dots
 from stepgrad.execute.cpu.packing import Index, add, at, index, load, loop, multiply, store
-
-Epilogue = Callable[[ir.IRBuilder, ir.Value, ir.Value, ir.Value, ir.Value | None], None]
-"""Emits what happens to a finished vector: (builder, row, column of its first lane, vector, mask or None)."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,10 @@ def emit_product(
         by_rows = blocking.split == "rows"
         first_row, end_row = (low, high) if by_rows else (index(0), index(product.rows))
         first_column, end_column = (index(0), index(product.columns)) if by_rows else (low, high)
+        if blocking.inner_lanes:
+            rows, columns = (first_row, end_row), (first_column, end_column)
+            emit_dots(b, product, blocking, a, b_pointer, scratch, rows, columns, epilogue, heavy)
+            return
 
         def chunk(row: Index, _: list[ir.Value]) -> None:
             end = packing.minimum(b, add(b, row, blocking.chunk_rows), end_row)
