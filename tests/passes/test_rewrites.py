@@ -155,6 +155,7 @@ def test_every_rewrite_is_tried() -> None:
         lambda x, y: sg.logical_not(sg.logical_not(x)),
         lambda x, y: x.astype(np.int64).astype(x.dtype),
         lambda x, y: sg.floor(x).astype(np.int32).astype(np.float32),
+        lambda x, y: x.astype(np.float32).astype(np.float64).astype(np.int32),
     ],
 )
 def test_what_only_looks_alike_stays(function: Any) -> None:

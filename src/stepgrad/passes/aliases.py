@@ -78,6 +78,8 @@ def _through_wider(equation: Equation, inputs: Inputs) -> Replacement | None:
     first = inner.inputs[0]
     if not _holds_all(inner.type.dtype, first.type.dtype):
         return None
+    if first.type.is_float and equation.type.dtype.kind in "iu":  # what NaN becomes depends on the float's dtype
+        return None
     if first.type is equation.type:
         return first
     return record(equation.op, tuple(tensors([first])), {"dtype": equation.type.dtype})
