@@ -20,11 +20,12 @@ format: .venv/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# PyTorch: only for comparing with it.
+# PyTorch, JAX, scikit-learn, tinygrad: only for comparing with them.
 peers: .venv/peers
 test-peers: .venv/peers
 	$(BIN)/python -m pytest -m peers
 bench: .venv/peers
+	$(BIN)/stepgrad bench --peers all --seconds 4 --json benchmarks/results.json --markdown benchmarks/results.md
 	$(BIN)/python -m benchmarks
 
 clean:

@@ -1,1 +1,1 @@
-"""Benchmarks: stepgrad against NumPy's own calls and against peers, as ratios in one run."""
+"""Benchmarks of eager execution; those of the training step are `stepgrad.bench`."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: runs them, prints the tables and writes `benchmarks/results.md` and `.json`."""
+"""`python -m benchmarks`: times eager execution, prints the tables and writes `benchmarks/eager.md` and `.json`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import eager
-from benchmarks.timing import machine
+from stepgrad.bench.timing import machine
 
 HERE = Path(__file__).parent
 
@@ -25,7 +25,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def versions() -> dict[str, str]:
     found = {}
-    for name in ("stepgrad", "numpy", "scipy", "torch"):
+    for name in ("stepgrad", "numpy", "scipy"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -34,28 +34,25 @@ def versions() -> dict[str, str]:
 
 
 def main() -> None:
-    overhead, chain, step = eager.overhead(), eager.chain(), eager.training_step()
+    overhead, chain = eager.overhead(), eager.chain()
     about = {"machine": machine(), "versions": versions()}
     text = "\n\n".join(
         [
-            "# Results",
+            "# Eager execution",
             "Written by `make bench`. "
             + about["machine"]
             + ". "
             + ", ".join(f"{k} {v}" for k, v in about["versions"].items())
-            + ". Candidates alternate in one run, at two threads where they use any; medians over rounds.",
+            + ". Candidates alternate in one run; medians over rounds.",
             "## What recording an op on a 4 × 4 float32 tensor costs, over NumPy's own call",
             table(overhead),
             "## A chain of equations, each once, in seconds",
             table(chain),
-            "## An eager training step: MLP 64-128-64-10, batch 64, Adam, float32",
-            "`ratio` is the median over rounds of the library's time divided by stepgrad's.",
-            table(step),
         ]
     )
-    (HERE / "results.md").write_text(text + "\n", encoding="utf-8")
-    found = {"about": about, "overhead": overhead, "chain": chain, "training_step": step}
-    (HERE / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (HERE / "eager.md").write_text(text + "\n", encoding="utf-8")
+    found = {"about": about, "overhead": overhead, "chain": chain}
+    (HERE / "eager.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(text)
 
 

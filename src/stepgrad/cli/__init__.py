@@ -9,7 +9,7 @@ import typer
 
 from stepgrad.errors import StepgradError
 
-COMMANDS = ("train", "predict", "explain", "check")
+COMMANDS = ("train", "predict", "explain", "check", "bench")
 
 app = typer.Typer(
     name="stepgrad",
