@@ -44,13 +44,14 @@ class Guard:
 
     def acquire(self) -> Any:
         """Waits for its turn; returns the lock to release."""
+        guard = self
         while True:
-            guard = self.root()
             lock = guard.lock
             lock.acquire()
             if guard._next is None:
                 return lock
-            lock.release()  # joined to another in the meantime
+            lock.release()
+            guard = guard._next  # it was joined to another
 
     def __enter__(self) -> None:
         self._held.append(self.acquire())

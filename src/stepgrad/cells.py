@@ -76,11 +76,13 @@ class Cell(ArrayLike):
 
     @property
     def _tensor(self) -> Tensor:
+        leaf = self._leaf
         cells: AbstractCells | None = RECORDING.get().cells
         if cells is not None:
             return cells.read(self)
-        array = self._value if self._buffer is None else self._buffer.snapshot()
-        leaf = self._leaf
+        if leaf is not None and self._buffer is None:
+            return leaf
+        array = self._array
         if leaf is None or leaf.value is not array:  # made when first read: an optimizer's moments may never be
             leaf = self._leaf = self._new_leaf(array)
         return leaf

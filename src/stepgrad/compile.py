@@ -14,7 +14,7 @@ import numpy as np
 
 from stepgrad.buffers import join, locked
 from stepgrad.entries import EXECUTORS, Entry, Sources, loader
-from stepgrad.errors import ArgumentError, ShapeError
+from stepgrad.errors import ArgumentError, ShapeError, UnsupportedError
 from stepgrad.ops.joining import stack
 from stepgrad.recorded import Arguments, record_step, take_apart
 from stepgrad.rules import check_callable
@@ -42,6 +42,7 @@ class Compiled:
         self._settings = (memory, threads, recheck, shadow, executor)
         self._name = getattr(fn, "__name__", type(fn).__name__)
         self._names = _argument_names(fn)
+        self._attribute = self._name  # of a class, if it is a method
         self._entries: dict[Any, Entry] = {}
         self._last: Entry | None = None  # the last one used, if calls can be matched with it at a glance
         self._used: Entry | None = None
@@ -65,7 +66,7 @@ class Compiled:
                 equation = x.equation
                 if equation.type is not kind or x.value is None:
                     return self._call(args, kwargs)
-                if equation.active:
+                if equation.active and entry.linked:
                     sources = sources.with_more((equation,))
                 x = x.value
             elif found is not float or dtype is not None:
@@ -232,12 +233,21 @@ class Compiled:
         with self.lock:
             return tuple(entry.engine for entry in self._entries.values())
 
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._attribute = name
+
     def __get__(self, instance: Any, owner: Any = None) -> Compiled:
         """As a method: each object has programs of its own, kept with the object."""
         if instance is None:
             return self
+        if not hasattr(instance, "__dict__"):
+            raise UnsupportedError(
+                f"{self._name}, a compiled method, was called on a {type(instance).__name__} with __slots__",
+                "the programs of a method are kept with its object, and there is no place for them",
+                "leave __slots__ out, or compile a function that calls the method",
+            )
         bound = Compiled(self.fn.__get__(instance, owner), *self._settings)
-        return vars(instance).setdefault(self.fn.__name__, bound)
+        return vars(instance).setdefault(self._attribute, bound)
 
     def __deepcopy__(self, memo: Any) -> Compiled:
         import copy

@@ -59,15 +59,27 @@ class Entry:
         guard: keeps programs that use the same cells apart.
         recorded: what it was made from.
         checked: it was recorded again, and was the same.
+        held: what the key of the arguments knows by its identity, and so has to live as long.
         count, expected: for each positional argument shape, dtype and type (None: a float), to match calls with.
         types: of the user's outputs.
         sources: the parameters that the results depend on.
+        linked: the results are on the tape as something that depends on these, and on arguments.
     """
 
     __slots__ = (
-        "_active", "_constants", "_cut", "_single", "checked", "count", "engine", "expected", "guard", "held",
-        "recorded", "sources", "types",
-    )  # fmt: skip
+        "_cut",
+        "_single",
+        "checked",
+        "count",
+        "engine",
+        "expected",
+        "guard",
+        "held",
+        "linked",
+        "recorded",
+        "sources",
+        "types",
+    )
 
     def __init__(self, recorded: Recorded, engine: Engine, guard: Guard, cut: Cut, arguments: Arguments) -> None:
         self.recorded, self.engine, self.guard = recorded, engine, guard
@@ -81,14 +93,16 @@ class Entry:
         self.types: list[TensorType] = [e.type for e in recorded.tape.outputs[: recorded.user_outputs]]
         # What a step that changes cells returns are plain numbers; gradients flow back through other
         # functions, and to ask for those is an error rather than a gradient that lacks a part.
-        self._active = not recorded.written
+        self.linked = not recorded.written
         self.sources = Sources(tuple(cell for cell in recorded.cells if cell.is_trained))
         self._cut = (cut,)
         self._single = recorded.results == (0,) and recorded.paths == ("",) and not self.types[0].weak
 
     def result(self, values: Sequence[Array], sources: Sources, steps: int | None = None) -> Any:
         """What the function returns, put together from the values of the outputs."""
-        kinds = self.types if steps is None else [type_of((steps, *t.shape), t.dtype) for t in self.types]
+        kinds = self.types
+        if steps is not None:
+            kinds = [type_of((steps, *t.shape), t.dtype) for t in kinds]
         if self._single:
             return self._tensor(values[0], kinds[0], sources)
         made = [
@@ -103,7 +117,7 @@ class Entry:
         return recorded.rebuild(leaves)
 
     def _tensor(self, value: Array, kind: TensorType, sources: Sources) -> Tensor:
-        if sources and self._active and kind.is_float:
+        if self.linked and kind.is_float and sources:
             return Tensor(value, Equation(_CALL, sources, {}, kind, True))  # type: ignore[arg-type]
         equation = Equation(CONSTANT, (), {}, kind, False)
         equation.cut = self._cut

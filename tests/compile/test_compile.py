@@ -710,6 +710,11 @@ class Trainer:
     def double(self) -> None:
         self.total.assign(self.total * 2)
 
+    def _plain(self, x: Any) -> Any:
+        return self.total + x
+
+    under_another_name = sg.compile(_plain)
+
 
 def test_methods_have_programs_for_each_object() -> None:
     one, two = Trainer(0.0), Trainer(100.0)
@@ -719,6 +724,9 @@ def test_methods_have_programs_for_each_object() -> None:
         one.double()
     assert (one.total.item(), two.total.item()) == (14, 106)
     assert one.add is one.add
+    assert one.under_another_name is one.under_another_name
+    assert one.under_another_name(1.0).item() == one._plain(1.0).item() == 15
+    assert not isinstance(one._plain, type(one.add))
     assert len(one.add.programs) == len(two.add.programs) == 1
     assert not Trainer.add.programs
     assert Trainer.add.__doc__ == "Adds."
@@ -731,6 +739,15 @@ def test_methods_have_programs_for_each_object() -> None:
 @sg.compile
 def compiled_at_top(x: Any) -> Any:
     return x * 2
+
+
+def test_a_method_needs_a_place_for_its_programs() -> None:
+    class Slotted:
+        __slots__ = ()
+        method = sg.compile(lambda self, x: x)
+
+    with pytest.raises(UnsupportedError, match="a Slotted with __slots__"):
+        Slotted().method(1.0)
 
 
 def test_calls_from_several_threads_take_turns() -> None:
