@@ -134,6 +134,18 @@ def test_doubles_with_strides(flags: tuple[bool, bool]) -> None:
     assert_close(product, computed(product, choose(product, host(), "columns", 2), host(), cuts=[0.4]))
 
 
+@pytest.mark.parametrize("shape", [(1, 90, 21), (3, 33, 9), (17, 100, 1), (9, 70, 2)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_narrow_outputs_are_dot_products(shape: tuple[int, int, int], dtype: str) -> None:
+    product = product_of(*shape, b_transposed=True, dtype=dtype, pad=3)
+    usual = computed(product, choose(product, host(), "rows"), host())
+    assert_close(product, usual)
+    for split, threads, heavy in (("rows", 2, True), ("columns", 3, False)):
+        blocking = choose(product, host(), split, threads)  # type: ignore[arg-type]
+        assert blocking.inner_lanes
+        np.testing.assert_array_equal(computed(product, blocking, host(), heavy=heavy, cuts=[0.3, 0.6]), usual)
+
+
 @pytest.mark.parametrize("a", ["lies", "chunk", "panel"])
 @pytest.mark.parametrize("b", ["lies", "packed", "gathered"])
 @pytest.mark.parametrize("flags", FLAGS, ids=["AB", "ABt", "AtB", "AtBt"])

@@ -137,8 +137,8 @@ def scratch_bytes(product: Product, blocking: Blocking) -> int:
 # --- the choice
 # The figures were measured with AVX-512, in cycles; what matters is their proportion.
 
-_PANEL_BYTES = 48 << 10
-"""Of a panel of B: it stays in the first cache, or nearly."""
+_INNER = 256
+"""Rows of a panel of B: it stays in the first cache, or nearly."""
 _FAST_BYTES = 32 << 10
 """Of a panel of B that is read as fast as it can be."""
 _LYING_BYTES = 48 << 10
@@ -198,7 +198,8 @@ def _dots(product: Product, target: Target, split: Split) -> list[Blocking]:
     """All tiles of dot products, where both operands have their k side by side."""
     lanes = target.lanes(product.element)
     column = product.columns == 1 and (product.b_transposed or product.b_stride == 1)
-    if product.a_transposed or not (product.b_transposed or column) or product.inner < lanes:
+    narrow = product.rows <= 4 or product.columns <= max(1, lanes // 4)  # measured: from 8 on, tiles are faster
+    if product.a_transposed or not (product.b_transposed or column) or product.inner < lanes or not narrow:
         return []
     sizes = [1 << i for i in range(lanes.bit_length()) if 1 << i <= _power_of_two(product.columns)]
     return [
@@ -219,9 +220,8 @@ def _blocking(
     product: Product, target: Target, split: Split, threads: int, lanes: int, rows: int, vectors: int
 ) -> Blocking:
     """The blocking around a tile."""
-    size, width, inner = product.bytes, lanes * vectors, max(1, product.inner)
-    most = min(512, max(256, _PANEL_BYTES // (width * size)))
-    inner_block = ceil(inner, ceil(inner, most))
+    size, inner = product.bytes, max(1, product.inner)
+    inner_block = ceil(inner, ceil(inner, _INNER))
     row_blocks = ceil(ceil(product.rows, rows), threads if split == "rows" else 1)
     fused = inner * rows * vectors
     unroll = inner if fused <= _TINY else 2 if rows * vectors <= 12 and inner_block > 8 else 1
