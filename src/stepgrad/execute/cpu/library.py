@@ -14,50 +14,58 @@ from stepgrad.passes.bodies import Body
 from stepgrad.passes.sharing import Split
 
 Wanted = tuple[Body, Split]
-_known: dict[tuple[Body, Split, Target], int] = {}
+"""A kernel, and how it is shared out."""
+_known: dict[tuple[Wanted, Target, int], int] = {}
 _lock = threading.Lock()
 
 
-def emit(wanted: Wanted, target: Target) -> ir.Module:
+def emit(wanted: Wanted, target: Target, threads: int) -> ir.Module:
     """The IR of a kernel, as a module with one public function, named by `name_of`."""
     module = native.new_module(target)
     body, split = wanted
-    {"rows": rows.emit_rows, "columns": columns.emit_columns, "product": products.emit}[body.kind](
-        module, name_of(wanted, target), body, split, target
-    )
+    name = name_of(wanted, target, threads)
+    if body.kind == "product":
+        products.emit(module, name, body, split, target, threads)
+    else:
+        (rows.emit_rows if body.kind == "rows" else columns.emit_columns)(module, name, body, split, target)
     return module
 
 
-def name_of(wanted: Wanted, target: Target) -> str:
+def name_of(wanted: Wanted, target: Target, threads: int) -> str:
     """The name of a kernel's function and file."""
-    return "kernel_" + cache.key(repr(wanted), target)
+    return "kernel_" + cache.key(f"{wanted!r} for {threads}", target)
 
 
-def addresses(kernels: Iterable[Wanted], target: Target) -> dict[Wanted, int]:
+def addresses(kernels: Iterable[Wanted], target: Target, threads: int) -> dict[Wanted, int]:
     """Machine code for kernels: from this process, from disk, or made now.
+
+    Args:
+        kernels: what is wanted.
+        target: the processor.
+        threads: how many will share the work; blocks are cut so that they can be dealt out evenly.
 
     Returns:
         The address of each kernel's function.
     """
     kernels = list(dict.fromkeys(kernels))
     with _lock:
-        missing = [k for k in kernels if (*k, target) not in _known]
+        missing = [k for k in kernels if (k, target, threads) not in _known]
         if missing:
-            names = [name_of(k, target) for k in missing]
+            names = [name_of(k, target, threads) for k in missing]
             found = {name: cache.find(name) for name in names}
             fresh = [(k, name) for k, name in zip(missing, names, strict=True) if found[name] is None]
             if fresh:
-                found.update(_compile(fresh, target))
+                found.update(_compile(fresh, target, threads))
             loaded = native.load([code for code in found.values() if code is not None], names, target)
             for k, name in zip(missing, names, strict=True):
-                _known[*k, target] = loaded[name]
-        return {k: _known[*k, target] for k in kernels}
+                _known[k, target, threads] = loaded[name]
+        return {k: _known[k, target, threads] for k in kernels}
 
 
-def _compile(fresh: list[tuple[Wanted, str]], target: Target) -> dict[str, bytes]:
+def _compile(fresh: list[tuple[Wanted, str]], target: Target, threads: int) -> dict[str, bytes]:
     """Emits kernels one after the other, while LLVM works on those before in threads of its own."""
     with ThreadPoolExecutor(max_workers=2) as pool:
-        made = {name: pool.submit(native.assemble, str(emit(k, target)), target) for k, name in fresh}
+        made = {name: pool.submit(native.assemble, str(emit(k, target, threads)), target) for k, name in fresh}
         code = {name: future.result() for name, future in made.items()}
     for name, content in code.items():
         cache.keep(name, content)

@@ -178,6 +178,9 @@ def _isfinite(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 
 _POINTS: dict[str, Callable[..., ir.Value]] = {
+    "alias": lambda b, x: x,
+    "positive": lambda b, x: x,
+    "stop_gradient": lambda b, x: x,
     "add": _arithmetic("fadd", "add"),
     "subtract": _arithmetic("fsub", "sub"),
     "multiply": _arithmetic("fmul", "mul"),
@@ -218,7 +221,9 @@ _FLOATING: dict[str, Callable[..., ir.Value]] = {
 }
 """Ops on floats."""
 
-_ON_BOOLEANS = frozenset("where equal not_equal logical_and logical_or logical_xor logical_not".split())
+_ON_BOOLEANS = frozenset(
+    "alias positive stop_gradient where equal not_equal logical_and logical_or logical_xor logical_not".split()
+)
 
 
 def emit(b: ir.IRBuilder, name: str, arguments: list[ir.Value], params: dict[str, Any]) -> ir.Value:

@@ -42,11 +42,11 @@ def product_of(body: Body) -> Product:
     )
 
 
-def plan(body: Body, target: Target) -> tuple[Product, Blocking, Split]:
+def plan(body: Body, target: Target, threads: int) -> tuple[Product, Blocking, Split]:
     """How a product is computed, and shared out."""
     product = product_of(body)
     by_columns = body.rows == 1 and product.inner * product.columns >= WIDE
-    blocking = choose(product, target, "columns" if by_columns else "rows")
+    blocking = choose(product, target, "columns" if by_columns else "rows", threads)
     if body.rows > 1:
         split = Split(body.rows, 1)
     elif by_columns:
@@ -56,15 +56,15 @@ def plan(body: Body, target: Target) -> tuple[Product, Blocking, Split]:
     return product, blocking, split
 
 
-def scratch_product(body: Body, target: Target) -> int:
+def scratch_product(body: Body, target: Target, threads: int) -> int:
     """Bytes of scratch memory that a thread needs."""
-    product, blocking, _ = plan(body, target)
+    product, blocking, _ = plan(body, target, threads)
     return scratch_bytes(product, blocking)
 
 
-def emit(module: ir.Module, name: str, body: Body, split: Split, target: Target) -> None:
+def emit(module: ir.Module, name: str, body: Body, split: Split, target: Target, threads: int) -> None:
     """Emits a kernel of kind "product"."""
-    product, blocking, _ = plan(body, target)
+    product, blocking, _ = plan(body, target, threads)
     frame = begin(module, name, body, split)
     b = frame.b
     compute = [node for node in body.nodes if node[0] not in ("load", "const", "product", "index")]

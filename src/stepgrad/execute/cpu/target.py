@@ -34,7 +34,7 @@ class Target:
     def machine(self, level: int = 3) -> llvm.TargetMachine:
         """LLVM's code generator for it."""
         return llvm.Target.from_triple(self.triple).create_target_machine(
-            cpu=self.cpu, features=self.features, opt=level, reloc="pic", jit=True
+            cpu=self.cpu, features=self.features, opt=level, reloc="pic", codemodel="small", jit=True
         )
 
 

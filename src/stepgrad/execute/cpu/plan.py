@@ -1,0 +1,114 @@
+"""Plans: everything that is decided about a program before a single instruction is emitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stepgrad.execute.cpu import columns, points, products, rows
+from stepgrad.execute.cpu.target import Target
+from stepgrad.passes.bodies import Body
+from stepgrad.passes.buffers import Buffers
+from stepgrad.passes.buffers import plan as plan_buffers
+from stepgrad.passes.fusion import Fusion
+from stepgrad.passes.kinds import Kinds
+from stepgrad.passes.layouts import layouts, own_outputs
+from stepgrad.passes.lowering import Kernel, Lowering
+from stepgrad.passes.pipeline import Entry, Log, optimise
+from stepgrad.passes.rewriting import Changes
+from stepgrad.passes.scheduling import Step, schedule
+from stepgrad.passes.sharing import Split
+from stepgrad.tape.equation import Equation, leaves
+from stepgrad.tape.tape import Tape
+
+SMALL = 4e5
+"""Programs of fewer floating-point operations than this are run by one thread: waiting for others would take longer."""
+UNIT = 8
+"""Threads share out rows in multiples of this."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A program before it is emitted.
+
+    Attributes:
+        tape: what is computed, after all passes.
+        log: what the passes changed.
+        fusion: which equations are computed together.
+        steps: the kernels, in order.
+        buffers: where intermediate tensors lie.
+        tensors: everything that has an address.
+        results: the tensors that are the user's outputs, each once.
+        threads: how many threads run it at most.
+        scratch: bytes of memory that each thread needs for itself.
+    """
+
+    tape: Tape
+    log: Log
+    fusion: Fusion
+    steps: tuple[Step, ...]
+    buffers: Buffers
+    tensors: tuple[Equation, ...]
+    results: tuple[Equation, ...]
+    threads: int
+    scratch: int
+
+
+def make_plan(tape: Tape, user_outputs: int, target: Target, threads: int, verified: bool = False) -> Plan:
+    """Decides how a recorded step is computed."""
+    tape, log = optimise(tape, verified)
+    for name, run in (("layouts", layouts), ("outputs", lambda t, c: own_outputs(t, user_outputs, c))):
+        changes, before = Changes(), len(tape)
+        tape = run(tape, changes)
+        log.entries.append(Entry(name, before, len(tape), changes))
+    fusion = Fusion(tape, Kinds(points.can_emit))
+    kernels = Lowering(fusion).kernels
+    works = {kernel: work(kernel) for kernel in kernels}
+    if sum(works.values()) < SMALL:
+        threads = 1
+    steps = schedule(kernels, lambda kernel: split_of(kernel.body, target, threads), works.__getitem__)
+    results = tuple(dict.fromkeys(e for e in tape.outputs[:user_outputs] if e.op not in leaves))
+    tensors = dict.fromkeys(e for step in steps for e in step.kernel.operands)
+    elsewhere = {e for e in tensors if e.op in leaves} | set(results)
+    return Plan(
+        tape,
+        log,
+        fusion,
+        tuple(steps),
+        plan_buffers(steps, elsewhere),
+        tuple(tensors),
+        results,
+        threads,
+        max((scratch_of(step.kernel.body, target, threads) for step in steps), default=0),
+    )
+
+
+def split_of(body: Body | None, target: Target, threads: int) -> Split | None:
+    """How a kernel is shared out; None where NumPy computes it."""
+    if body is None:
+        return None
+    if body.kind == "rows":
+        return rows.split_rows(body, UNIT)
+    if body.kind == "columns":
+        return columns.split_columns(body, target)
+    return products.plan(body, target, threads)[2]
+
+
+def scratch_of(body: Body | None, target: Target, threads: int) -> int:
+    """Bytes of memory of its own that a thread needs for a kernel."""
+    if body is None or body.kind == "columns":
+        return 0
+    return rows.scratch_rows(body, target) if body.kind == "rows" else products.scratch_product(body, target, threads)
+
+
+def work(kernel: Kernel) -> float:
+    """About how many floating-point operations a kernel takes."""
+    body = kernel.body
+    if body is None:
+        return 1e3 + max(e.type.size for e in kernel.operands)
+    points = float(body.rows * body.reduced * body.inner)
+    computed = sum(_COST.get(node[0], 1.0) for node in body.nodes if node[0] not in ("load", "const", "index"))
+    return points * (computed + (2.0 * body.matrices.inner if body.matrices is not None else 0.0))
+
+
+_COST = {"divide": 4.0, "sqrt": 4.0, "exp": 8.0, "log": 8.0, "tanh": 10.0, "pow": 20.0, "constant_power": 10.0}
+

@@ -1,0 +1,187 @@
+"""Programs: a recorded step as native code, with its memory, ready to be run again and again."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stepgrad.buffers import changes
+from stepgrad.execute.cpu import library, platform
+from stepgrad.execute.cpu.driver import Flag
+from stepgrad.execute.cpu.loaded import Loaded
+from stepgrad.execute.cpu.plan import make_plan
+from stepgrad.execute.cpu.target import host
+from stepgrad.tape.equation import CELL, CONSTANT, INPUT, LITERAL, Equation
+from stepgrad.tape.tape import Tape
+from stepgrad.tensor import Array
+
+_changes = changes.data
+
+
+class Program:
+    """A recorded step, compiled.
+
+    Args:
+        tape: what was recorded; its outputs are those of the user, and then the last assignment to each cell.
+        user_outputs: how many outputs are the user's.
+        threads: how many threads may run it; None: as many as this process may use.
+    """
+
+    def __init__(
+        self, tape: Tape, user_outputs: int, *, memory: int | None, threads: int | None, shadow: bool
+    ) -> None:
+        self._target = host()
+        plan = self._plan = make_plan(tape, user_outputs, self._target, threads or platform.cpus())
+        self._slots = {e: i for i, e in enumerate(plan.tensors, start=1)}
+        self._arena = platform.aligned(max(1, plan.buffers.size), 64)
+        self._constants = {e: np.ascontiguousarray(e.value) for e in plan.tensors if e.op is CONSTANT}
+        self._writes = bool(plan.fusion.assigned)
+        arguments = [e for e in tape.inputs if e.op is INPUT]
+        self._inputs = [(self._slots.get(e), e.type.dtype, e.type.nbytes) for e in arguments]
+        self._fresh = [(self._slots[e], e.type.shape, e.type.dtype) for e in plan.results]
+        outputs = plan.tape.outputs[:user_outputs]
+        self._outputs = [e.params["value"] if e.op is LITERAL else plan.results.index(e) for e in outputs]
+        self._literal = [e.op is LITERAL for e in outputs]
+        self._loaded = self._load()
+        self._scanned: tuple[bool, ...] = ()
+        self._set_moving((False,) * len(self._inputs))
+
+    def _load(self) -> Loaded:
+        plan, slots = self._plan, self._slots
+        kernels = library.addresses(
+            [(s.kernel.body, s.split) for s in plan.steps if s.kernel.body is not None and s.split is not None],
+            self._target,
+            plan.threads,
+        )
+        table, operands = [], []
+        for step in plan.steps:
+            flags, address = int(Flag.BARRIER) * step.barrier, 0
+            if step.kernel.body is None or step.split is None:
+                flags |= Flag.FALLBACK
+            else:
+                address = kernels[step.kernel.body, step.split]
+                if not step.split.length:
+                    flags |= Flag.SINGLE | step.owner << 8
+            ids = [slots[e] for e in step.kernel.operands]
+            table.append((address, flags, len(operands), len(ids)))
+            operands.extend(ids)
+        loaded = Loaded(
+            np.array(table, np.int64).reshape(-1, 4),
+            np.array(operands, np.int64),
+            len(slots) + 1,
+            scratch_bytes=plan.scratch,
+            threads=plan.threads,
+            small=plan.threads == 1,
+            fallback=self._fall_back if any(step.split is None for step in plan.steps) else None,
+            keep=self._arena,
+        )
+        for equation, slot in slots.items():
+            if equation.op is CELL:
+                loaded.set_slot(slot, equation.params["cell"].bind().ctypes.data)
+            elif equation.op is CONSTANT:
+                loaded.set_slot(slot, self._constants[equation].ctypes.data)
+            elif equation in plan.buffers.offsets:
+                loaded.set_slot(slot, self._arena.ctypes.data + plan.buffers.offsets[equation])
+        return loaded
+
+    def _set_moving(self, scanned: tuple[bool, ...]) -> None:
+        """Says which inputs move on from step to step. Results always do."""
+        if scanned != self._scanned or not scanned:
+            inputs = [
+                (slot, nbytes if each else 0)
+                for (slot, _, nbytes), each in zip(self._inputs, scanned, strict=True)
+                if slot is not None
+            ]
+            results = [
+                (slot, dtype.itemsize * int(np.prod(shape, dtype=np.int64))) for slot, shape, dtype in self._fresh
+            ]
+            self._loaded.set_moving([*inputs, *results])
+            self._scanned = scanned
+
+    # --- running
+
+    def run(self, inputs: Sequence[Any]) -> list[Array]:
+        """One step.
+
+        Args:
+            inputs: an array (a Python number where the type is weak) for each input of the tape.
+
+        Returns:
+            The user's outputs, in arrays that nobody else writes to.
+        """
+        return self._run(inputs, (), 1)
+
+    def scan(self, inputs: Sequence[Any], steps: int, scanned: Sequence[bool]) -> list[Array]:
+        """Several steps, without returning to Python in between.
+
+        Args:
+            inputs: as for `run`; those that are scanned have a leading axis, an element of it for each step.
+            steps: how many, from 1.
+            scanned: for each input, whether it is.
+
+        Returns:
+            The user's outputs of all steps, stacked along a new leading axis.
+        """
+        self._set_moving(tuple(scanned))
+        return self._run(inputs, (steps,), steps)
+
+    def _run(self, inputs: Sequence[Any], lead: tuple[int, ...], steps: int) -> list[Array]:
+        addresses, kept = self._loaded.addresses[0], []
+        for x, (slot, dtype, _) in zip(inputs, self._inputs, strict=True):
+            if slot is not None:
+                x = np.require(x, dtype, "CA")
+                kept.append(x)
+                addresses[slot] = x.ctypes.data
+        results = []
+        for slot, shape, dtype in self._fresh:
+            result = np.empty(lead + shape, dtype)
+            results.append(result)
+            addresses[slot] = result.ctypes.data
+        try:
+            self._loaded.run(steps)
+        finally:
+            if self._writes:
+                _changes[0] += 1
+        for result in results:
+            result.setflags(write=False)
+        return [
+            np.broadcast_to(np.asarray(found), lead) if literal else results[found]
+            for found, literal in zip(self._outputs, self._literal, strict=True)
+        ]
+
+    # --- what NumPy computes
+
+    def _fall_back(self, row: int) -> None:
+        """Computes the equation of a row with NumPy, in the program's memory."""
+        (equation,) = self._plan.steps[row].kernel.group.members
+        values = [self._value(e) for e in equation.inputs]
+        with np.errstate(all="ignore"):
+            result = equation.op.numpy(*values, **equation.params)
+        self._memory(equation)[...] = result
+
+    def _value(self, equation: Equation) -> Any:
+        if equation.op is LITERAL:
+            return equation.params["value"]
+        place = self._plan.fusion.place(equation)
+        assert place is not None
+        base = self._memory(place.base)
+        size = base.itemsize
+        strides = tuple(size * step for step in place.strides)
+        view = np.ndarray(equation.type.shape, base.dtype, base, place.offset * size, strides)
+        view.setflags(write=False)
+        return view
+
+    def _memory(self, equation: Equation) -> Array:
+        """A tensor's memory as an array."""
+        kind = equation.type
+        address = int(self._loaded.addresses[0, self._slots[equation]])
+        block = (ctypes.c_char * max(1, kind.nbytes)).from_address(address)
+        return np.ndarray(kind.shape, kind.dtype, block)
+
+
+def load(tape: Tape, user_outputs: int, *, memory: int | None, threads: int | None, shadow: bool) -> Program:
+    """An engine for a recorded step."""
+    return Program(tape, user_outputs, memory=memory, threads=threads, shadow=shadow)

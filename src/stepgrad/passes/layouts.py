@@ -1,0 +1,92 @@
+"""Layouts: copies, where a tensor has to be in memory in another order than it is.
+
+Most views cost nothing: a kernel steps through memory as the view says. Two things need elements in
+order: a reshape that no steps can express (of a transposed matrix, say), and a matrix product, which
+needs rows or columns that lie side by side. There a copy is put in.
+"""
+
+from __future__ import annotations
+
+from stepgrad.ops.registry import registry
+from stepgrad.passes.indexing import Place, place
+from stepgrad.passes.kinds import VIEWS
+from stepgrad.passes.rewriting import Change, Changes, Replacement, Rewrite, rewrite, tensors
+from stepgrad.tape.equation import LITERAL, Equation, leaves
+from stepgrad.tape.recording import record, recording
+from stepgrad.tape.tape import Tape
+
+RESHAPED = Rewrite("copied before a reshape", "its elements do not lie in the order in which the reshape takes them")
+RETURNED = Rewrite("copied for the caller", "what a step returns is not overwritten by the next")
+MULTIPLIED = Rewrite("copied before a product", "neither its rows nor its columns lie side by side in memory")
+
+
+def layouts(tape: Tape, changes: Changes) -> Tape:
+    """The tape with copies where elements have to be put in order."""
+    places: dict[Equation, Place | None] = {}
+
+    def where(equation: Equation) -> Place | None:
+        return place(equation, places, lambda e: e.op.name in VIEWS)
+
+    def replace(equation: Equation, inputs: tuple[Equation, ...]) -> tuple[Rewrite, Replacement] | None:
+        if equation.op.name == "reshape":
+            (source,) = inputs
+            again = Equation(equation.op, inputs, equation.params, equation.type, False)
+            if where(source) is not None and where(again) is None:
+                return RESHAPED, _again(equation, [_copied(source)])
+        elif equation.op.name == "matmul" and equation.type.is_float:
+            scattered = [not _is_matrix(source, where(source)) for source in inputs]
+            if any(scattered):
+                return MULTIPLIED, _again(
+                    equation, [_copied(e) if apart else e for e, apart in zip(inputs, scattered, strict=True)]
+                )
+        return None
+
+    return rewrite(tape, replace, changes)
+
+
+def own_outputs(tape: Tape, user_outputs: int, changes: Changes) -> Tape:
+    """The tape with copies of the user's outputs that are leaves or views: what a call returns is its own.
+
+    A copy comes right after what it copies, so that it is made before a cell is overwritten.
+    """
+    wanted = {e for e in tape.outputs[:user_outputs] if e.op.name in VIEWS}
+    copies: dict[Equation, Equation] = {}
+    front = []
+    for output in tape.outputs[:user_outputs]:
+        if output.op in leaves and output.op is not LITERAL and output not in copies:
+            copies[output] = copy(output)
+            front.append(copies[output])
+            changes.made.append(Change(RETURNED, output, copies[output]))
+    equations = list(front)
+    for equation in tape.equations:
+        equations.append(equation)
+        if equation in wanted:
+            copies[equation] = copy(equation)
+            equations.append(copies[equation])
+            changes.made.append(Change(RETURNED, equation, copies[equation]))
+    if not copies:
+        return tape
+    outputs = [copies.get(e, e) for e in tape.outputs[:user_outputs]]
+    return Tape(equations, tape.inputs, [*outputs, *tape.outputs[user_outputs:]])
+
+
+def copy(source: Equation) -> Equation:
+    """An equation with the same value that has a place of its own."""
+    with recording(equations=[], role=source.role, of=None, operand=None, scope=source.scope):
+        return record(registry["alias"], tuple(tensors([source])), {}).equation
+
+
+def _copied(source: Equation) -> Equation:
+    return record(registry["alias"], tuple(tensors([source])), {}).equation
+
+
+def _again(equation: Equation, inputs: list[Equation]) -> Replacement:
+    return record(equation.op, tuple(tensors(inputs)), equation.params)
+
+
+def _is_matrix(equation: Equation, found: Place | None) -> bool:
+    if found is None or len(equation.type.shape) < 2 or equation.op in leaves:
+        return True
+    return any(
+        step == 1 or n == 1 for n, step in zip(equation.type.shape[-2:], found.strides[-2:], strict=True)
+    )
