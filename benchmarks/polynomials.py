@@ -1,11 +1,11 @@
 """Where the polynomials of `stepgrad.execute.cpu.coefficients` come from.
 
 `python -m benchmarks.polynomials > src/stepgrad/execute/cpu/coefficients.py` writes that file again; it needs mpmath
-and takes about half a minute.
+and takes about ten seconds.
 
 Each polynomial is a best approximation (the largest weighted error is the smallest possible), found by the exchange
-algorithm of E. Remez (1934), in 40 digits. Its coefficients are then rounded to the dtype. In float32 they are rounded one
-by one from the constant upwards, and after each the remaining ones are fitted again, for as long as that helps.
+algorithm of E. Remez (1934), in 40 digits. Its coefficients are then rounded to the dtype. In float32 they are rounded
+one by one from the constant upwards, and after each the remaining ones are fitted again, for as long as that helps.
 """
 
 from __future__ import annotations
@@ -136,8 +136,8 @@ FITS = {
         lambda f: f**2 / mp.log1p(f),
         {"float32": (single, 8), "float64": (double, 20)},
     ),
-    "TANH": Fit(odd(mp.tanh, 1), (0, "0.4"), odd_weight(mp.tanh), {"float32": (single, 5), "float64": (double, 11)}),
-    "SINH": Fit(odd(mp.sinh, 1), (0, 1), odd_weight(mp.sinh), {"float64": (double, 8), "mixed": (double, 4)}),
+    "TANH": Fit(odd(mp.tanh, 1), (0, "0.49"), odd_weight(mp.tanh), {"float32": (single, 5), "float64": (double, 13)}),
+    "SINH": Fit(odd(mp.sinh, 1), (0, 1), odd_weight(mp.sinh), {"float64": (double, 8)}),
     "ERF": Fit(
         lambda u: mp.erf(mp.sqrt(u)) / mp.sqrt(u) - 1,
         (0, 1),
@@ -158,7 +158,7 @@ FITS = {
     ),
     "ERFC": Fit(lambda u: mp.log(mp.erfc(u + 5)) + (u + 5) ** 2, ("-5", "5.1"), lambda u: 1, {"mixed": (double, 20)}),
     "ARCTAN": Fit(odd(mp.atan, 1), (0, 1), odd_weight(mp.atan), {"float32": (single, 9), "float64": (double, 20)}),
-    "ARCSIN": Fit(odd(mp.asin, 1), (0, "0.25"), odd_weight(mp.asin), {"float32": (single, 5), "float64": (double, 12)}),
+    "ARCSIN": Fit(odd(mp.asin, 1), (0, "0.2933"), odd_weight(mp.asin), {"float64": (double, 14)}),
     "SIN": Fit(odd(mp.sin, 1), (0, "0.62"), odd_weight(mp.sin), {"mixed": (double, 4)}),
     "COS": Fit(
         lambda u: (mp.cos(mp.sqrt(u)) - 1) / u,

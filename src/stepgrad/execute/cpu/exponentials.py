@@ -54,18 +54,20 @@ def polynomial(b: ir.IRBuilder, x: ir.Value, numbers: Sequence[float]) -> ir.Val
     return result
 
 
-def two_parts(x: ir.Value, value: float, rest: float) -> tuple[ir.Constant, ir.Constant]:
-    """The constant value + rest, as one number of x's dtype and the number that is missing."""
-    if is_double(x):
-        return constant(x.type, value), constant(x.type, rest)
-    high = _down(value)
-    return constant(x.type, high), constant(x.type, value - high)
+def two_parts(x: ir.Value, value: float, rest: float, spare: int = 0) -> tuple[ir.Constant, ir.Constant]:
+    """The positive constant value + rest, as one number of x's dtype and the number that is missing.
 
+    Both are positive, so that infinity times both is not NaN.
 
-def _down(value: float) -> float:
-    """The next float32 towards 0, so that the rest has the same sign: infinity times both is then not NaN."""
+    Args:
+        x: what the constants are for.
+        value, rest: two doubles, the second what the first lacks.
+        spare: how many bits to leave free in the first number, so that its product with integers is exact.
+    """
+    digits = (53 if is_double(x) else 24) - spare
     mantissa, exponent = math.frexp(value)
-    return math.ldexp(math.trunc(math.ldexp(mantissa, 24)), exponent - 24)
+    high = math.ldexp(math.trunc(math.ldexp(mantissa, digits)), exponent - digits)
+    return constant(x.type, high), constant(x.type, value - high + rest)
 
 
 # --- exponents
@@ -207,11 +209,11 @@ LOG_UNITS = {  # log(2) and 1 / log(base) in two parts, for each base
 def log_of(b: ir.IRBuilder, e: ir.Value, f: ir.Value, base: str, precision: str) -> ir.Value:
     """The logarithm of 2**e (1 + f) for f between -1/4 and 1/2.
 
-    The sum goes from small to large: e log(2) is exact enough in two parts, and f is exact.
+    The large terms, which may cancel each other, are added first; without them nothing is rounded before the end.
     """
     exponent, unit = LOG_UNITS[base]
     p = polynomial(b, f, getattr(coefficients, base)[precision])
-    high, low = two_parts(f, *exponent)
+    high, low = two_parts(f, *exponent, spare=0 if base == "LOG" else 8 if not is_double(f) else 11)
     if base == "LOG":
         square = b.fmul(f, f)
         if not is_double(f):
@@ -219,9 +221,10 @@ def log_of(b: ir.IRBuilder, e: ir.Value, f: ir.Value, base: str, precision: str)
         return fma(b, e, high, b.fadd(f, fma(b, e, low, b.fmul(square, p))))
     unit_high, unit_low = two_parts(f, *unit)
     small = b.fmul(f, fma(b, p, f, unit_low))
-    if base == "LOG2":
-        return b.fadd(e, fma(b, f, unit_high, small))
-    return fma(b, e, high, fma(b, f, unit_high, fma(b, e, low, small)))
+    leading = e if base == "LOG2" else b.fmul(e, high)
+    rest = small if base == "LOG2" else fma(b, e, low, small)
+    sum = b.fadd(fma(b, f, unit_high, leading), rest)
+    return b.select(b.fcmp_ordered("==", e, constant(f.type, 0)), fma(b, f, unit_high, small), sum)
 
 
 def log_with(b: ir.IRBuilder, x: ir.Value, base: str, precision: str) -> ir.Value:
@@ -266,11 +269,15 @@ def log1p(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 
 def sigmoid(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """1 / (1 + z) for z = exp(-|x|), and z / (1 + z) for negative x: nothing overflows, and small results are right."""
+    """w - w z / (1 + z) for z = exp(-|x|), where w is z for negative x, else 1.
+
+    Nothing overflows, small results are right, and the quotient's rounding weighs less than in w / (1 + z).
+    """
     precision = precision_of(x)
     z = exp_of(b, at_least(b, b.fneg(absolute(b, x)), EXP_BOUNDS[precision][0]), precision)
     one = constant(x.type, 1)
-    return b.fdiv(b.select(b.fcmp_ordered("<", x, constant(x.type, 0)), z, one), b.fadd(one, z))
+    w = b.select(b.fcmp_ordered("<", x, constant(x.type, 0)), z, one)
+    return fma(b, b.fneg(w), b.fdiv(z, b.fadd(one, z)), w)
 
 
 def odd_polynomial(b: ir.IRBuilder, x: ir.Value, numbers: Sequence[float]) -> ir.Value:
@@ -286,7 +293,7 @@ def tanh(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     e = exp_of(b, b.fadd(a, a), precision_of(x), parts=2 if is_double(x) else 1)
     outer = b.fsub(one, b.fdiv(constant(x.type, 2), b.fadd(e, one)))
     inner = odd_polynomial(b, a, coefficients.TANH[precision_of(x)])
-    return copysign(b, b.select(b.fcmp_ordered("<", a, constant(x.type, 0.632)), inner, outer), x)
+    return copysign(b, b.select(b.fcmp_ordered("<", a, constant(x.type, 0.7)), inner, outer), x)
 
 
 def _half_exp(b: ir.IRBuilder, a: ir.Value, precision: str) -> ir.Value:

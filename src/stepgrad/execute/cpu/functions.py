@@ -171,22 +171,25 @@ def arctan(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 
 def _half_angle(b: ir.IRBuilder, a: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Whether a > 1/2, and arcsin(a); where so, that of sqrt((1 - a) / 2), which is half of arccos(a)."""
+    """Whether a is large, and arcsin(a); where so, that of sqrt((1 - a) / 2), which is half of arccos(a).
+
+    Both are below 1/2, so that twice the rounding error is still small.
+    """
     half = constant(a.type, 0.5)
-    large = b.fcmp_ordered(">", a, half)
+    large = b.fcmp_ordered(">", a, constant(a.type, 0.5415))
     root = sqrt(b, fma(b, b.fneg(a), half, half))
     return large, odd_polynomial(b, b.select(large, root, a), coefficients.ARCSIN["float64"])
 
 
 def arcsin(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """An odd polynomial up to 1/2; beyond, pi / 2 less twice the arcsine of half the angle. On doubles."""
+    """An odd polynomial up to 0.54; beyond, pi / 2 less twice the arcsine of half the angle. On doubles."""
     large, value = _half_angle(b, absolute(b, x))
     doubled = b.fsub(b.fadd(value, value), constant(x.type, HALF_PI_REST))
     return copysign(b, b.select(large, b.fsub(constant(x.type, HALF_PI), doubled), value), x)
 
 
 def arccos(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """pi / 2 less the arcsine up to 1/2; beyond, twice the arcsine of half the angle, from 0 or from pi. On doubles."""
+    """pi / 2 less the arcsine up to 0.54; beyond, that of half the angle twice, from 0 or from pi. On doubles."""
     large, value = _half_angle(b, absolute(b, x))
     doubled = b.fadd(value, value)
     rest = constant(x.type, HALF_PI_REST)
@@ -200,14 +203,14 @@ def arccos(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 
 def maximum(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-    """The larger one, NaN if one is NaN; of equal ones (zeros of two signs) the first."""
-    larger = b.select(b.fcmp_ordered("<", x, y), y, x)
+    """The larger one, NaN if one is NaN; of equal ones (zeros of two signs) the second, as NumPy on x86."""
+    larger = b.select(b.fcmp_unordered(">", x, y), x, y)
     return b.select(is_nan(b, y), y, larger)
 
 
 def minimum(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-    """The smaller one, NaN if one is NaN; of equal ones (zeros of two signs) the first."""
-    smaller = b.select(b.fcmp_ordered(">", x, y), y, x)
+    """The smaller one, NaN if one is NaN; of equal ones (zeros of two signs) the second, as NumPy on x86."""
+    smaller = b.select(b.fcmp_unordered("<", x, y), x, y)
     return b.select(is_nan(b, y), y, smaller)
 
 
