@@ -137,7 +137,7 @@ FITS = {
         {"float32": (single, 8), "float64": (double, 20)},
     ),
     "TANH": Fit(odd(mp.tanh, 1), (0, "0.49"), odd_weight(mp.tanh), {"float32": (single, 5), "float64": (double, 13)}),
-    "SINH": Fit(odd(mp.sinh, 1), (0, 1), odd_weight(mp.sinh), {"float64": (double, 8)}),
+    "SINH": Fit(odd(mp.sinh, 1), (0, 1), odd_weight(mp.sinh), {"float64": (double, 8), "mixed": (double, 4)}),
     "ERF": Fit(
         lambda u: mp.erf(mp.sqrt(u)) / mp.sqrt(u) - 1,
         (0, 1),

@@ -301,18 +301,18 @@ def _half_exp(b: ir.IRBuilder, a: ir.Value, precision: str) -> ir.Value:
     return exp_of(b, at_most(b, a, 712.0), precision, shift=-1)
 
 
-def sinh(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+def sinh(b: ir.IRBuilder, x: ir.Value, precision: str = "float64") -> ir.Value:
     """Near 0 an odd polynomial, else h - 1 / 4h for h = exp(|x|) / 2. On doubles."""
     a = absolute(b, x)
-    h = _half_exp(b, a, "float64")
+    h = _half_exp(b, a, precision)
     outer = b.fsub(h, b.fdiv(constant(x.type, 0.25), h))
-    inner = odd_polynomial(b, a, coefficients.SINH["float64"])
+    inner = odd_polynomial(b, a, coefficients.SINH[precision])
     return copysign(b, b.select(b.fcmp_ordered("<", a, constant(x.type, 1)), inner, outer), x)
 
 
-def cosh(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+def cosh(b: ir.IRBuilder, x: ir.Value, precision: str = "float64") -> ir.Value:
     """h + 1 / 4h for h = exp(|x|) / 2. On doubles."""
-    h = _half_exp(b, absolute(b, x), "float64")
+    h = _half_exp(b, absolute(b, x), precision)
     return b.fadd(h, b.fdiv(constant(x.type, 0.25), h))
 
 
@@ -332,17 +332,20 @@ def power(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.select(b.or_(always, endless), one, result)
 
 
-def cbrt(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """exp2(log2(|x|) / 3) right to 28 bits, and for float64 one step of Newton's method, which doubles them.
+def rough_cbrt(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """exp2(log2(|x|) / 3), right to float32. On doubles."""
+    logarithm = log_with(b, absolute(b, x), "LOG2", "mixed")
+    return copysign(b, exp2_of(b, b.fmul(logarithm, constant(x.type, 1 / 3)), "mixed"), x)
 
-    On doubles. Denormal numbers are lifted by 2**54 before the step.
-    """
+
+def cbrt(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """One step of Newton's method, which doubles the digits. Denormal numbers are lifted by 2**54 before it."""
     a = absolute(b, x)
     tiny = b.fcmp_ordered("<", a, constant(x.type, 2.0**-1000))
-    lifted = b.select(tiny, b.fmul(a, constant(x.type, 2.0**54)), a)
-    root = exp2_of(b, b.fmul(log_with(b, lifted, "LOG2", "mixed"), constant(x.type, 1 / 3)), "mixed")
+    lifted = b.select(tiny, b.fmul(x, constant(x.type, 2.0**54)), x)
+    root = rough_cbrt(b, lifted)
     square = b.fmul(root, root)
     excess = b.fdiv(fma(b, square, root, b.fneg(lifted)), b.fmul(square, constant(x.type, 3)))
     ordinary = b.and_(b.fcmp_ordered(">", a, constant(x.type, 0)), b.fcmp_ordered("<", a, constant(x.type, math.inf)))
     root = b.select(ordinary, b.fsub(root, excess), root)
-    return copysign(b, b.select(tiny, b.fmul(root, constant(x.type, 2.0**-18)), root), x)
+    return b.select(tiny, b.fmul(root, constant(x.type, 2.0**-18)), root)
