@@ -74,8 +74,8 @@ def _sliced(view: Equation, source: tuple[int, ...], at: Map) -> Map | None:
             for _ in range(len(source) - used):
                 found.append(at[out])
                 out, axis = out + 1, axis + 1
-        elif isinstance(part, slice):
-            start, _, step = part.indices(source[axis])
+        elif isinstance(part, tuple):
+            start, _, step = slice(*part).indices(source[axis])
             length = view.type.shape[out]
             found.append(_affine(at[out] if length != 1 else NOWHERE, start, step) if (start or step != 1) else at[out])
             out, axis = out + 1, axis + 1

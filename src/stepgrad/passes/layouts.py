@@ -16,6 +16,9 @@ from stepgrad.tape.recording import record, recording
 from stepgrad.tape.tape import Tape
 
 RESHAPED = Rewrite("copied before a reshape", "its elements do not lie in the order in which the reshape takes them")
+UNEVEN = Rewrite(
+    "taken axis by axis", "its elements do not lie evenly over the axes; sums are only put in another order"
+)
 RETURNED = Rewrite("copied for the caller", "what a step returns is not overwritten by the next")
 MULTIPLIED = Rewrite("copied before a product", "neither its rows nor its columns lie side by side in memory")
 
@@ -40,6 +43,22 @@ def layouts(tape: Tape, changes: Changes) -> Tape:
                     equation, [_copied(e) if apart else e for e, apart in zip(inputs, scattered, strict=True)]
                 )
         return None
+
+    return rewrite(tape, replace, changes)
+
+
+def in_steps(tape: Tape, uneven: set[Equation], changes: Changes) -> Tape:
+    """The tape with some reductions taken axis by axis, the last axis first."""
+
+    def replace(equation: Equation, inputs: tuple[Equation, ...]) -> tuple[Rewrite, Replacement] | None:
+        if equation not in uneven:
+            return None
+        (found,) = tensors(inputs)
+        for axis in sorted(equation.params["axis"], reverse=True):
+            found = record(equation.op, (found,), {**equation.params, "axis": (axis,), "keepdims": True})
+        if not equation.params["keepdims"]:
+            found = record(registry["reshape"], (found,), {"shape": equation.type.shape})
+        return UNEVEN, found
 
     return rewrite(tape, replace, changes)
 
@@ -87,6 +106,4 @@ def _again(equation: Equation, inputs: list[Equation]) -> Replacement:
 def _is_matrix(equation: Equation, found: Place | None) -> bool:
     if found is None or len(equation.type.shape) < 2 or equation.op in leaves:
         return True
-    return any(
-        step == 1 or n == 1 for n, step in zip(equation.type.shape[-2:], found.strides[-2:], strict=True)
-    )
+    return any(step == 1 or n == 1 for n, step in zip(equation.type.shape[-2:], found.strides[-2:], strict=True))

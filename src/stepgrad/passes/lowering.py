@@ -35,12 +35,32 @@ class Kernel:
     group: Group
 
 
+class Uneven(Exception):  # noqa: N818 - it is no error, but asks for another tape
+    """Reductions over several axes that can't be walked as one: they have to be taken axis by axis."""
+
+    def __init__(self, equations: set[Equation]) -> None:
+        super().__init__()
+        self.equations = equations
+
+
 class Lowering:
-    """Turns the groups of a fusion into kernels."""
+    """Turns the groups of a fusion into kernels.
+
+    Raises:
+        Uneven: some reductions have to be taken axis by axis.
+    """
 
     def __init__(self, fusion: Fusion) -> None:
         self.fusion = fusion
-        self.kernels = [self._kernel(group) for group in fusion.groups]
+        self.kernels: list[Kernel] = []
+        uneven: set[Equation] = set()
+        for group in fusion.groups:
+            try:
+                self.kernels.append(self._kernel(group))
+            except Uneven as found:
+                uneven |= found.equations
+        if uneven:
+            raise Uneven(uneven)
 
     def _kernel(self, group: Group) -> Kernel:
         if group.kind == "other":
@@ -246,6 +266,8 @@ def _arranged(
             axes.roles[d] == "outer" and axes.roles[d + 1] == "reduced" and matrices
         ):
             axes.merge(d)
+    if axes.roles.count("reduced") > 1 or (group.inner is not None and axes.roles.count("inner") > 1):
+        raise Uneven({m for m in group.members if "axis" in m.params and len(m.params["axis"]) > 1})
     if group.kind == "rows" and group.inner is None:  # no reduction: only the last axis has to be one
         axes.roles[:-1] = ["outer"] * (len(axes.roles) - 1)
     axes.settle("inner", len(axes.roles))

@@ -92,7 +92,13 @@ class _Columns:
         if end is None:
             end = b.select(b.icmp_signed("<", index(high), index(whole)), index(high), index(whole))
         if whole:
-            loop(b, low, end, unit, lambda c, _: self._down(numbers, [(add(b, c, v * self.lanes), None) for v in range(self.width)]))
+            loop(
+                b,
+                low,
+                end,
+                unit,
+                lambda c, _: self._down(numbers, [(add(b, c, v * self.lanes), None) for v in range(self.width)]),
+            )
         if whole == inner:
             return
         rest = [(start, self._mask(start)) for start in range(whole, inner, self.lanes)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from stepgrad.execute.cpu import columns, points, products, rows
@@ -11,8 +12,8 @@ from stepgrad.passes.buffers import Buffers
 from stepgrad.passes.buffers import plan as plan_buffers
 from stepgrad.passes.fusion import Fusion
 from stepgrad.passes.kinds import Kinds
-from stepgrad.passes.layouts import layouts, own_outputs
-from stepgrad.passes.lowering import Kernel, Lowering
+from stepgrad.passes.layouts import in_steps, layouts, own_outputs
+from stepgrad.passes.lowering import Kernel, Lowering, Uneven
 from stepgrad.passes.pipeline import Entry, Log, optimise
 from stepgrad.passes.rewriting import Changes
 from stepgrad.passes.scheduling import Step, schedule
@@ -56,12 +57,8 @@ class Plan:
 def make_plan(tape: Tape, user_outputs: int, target: Target, threads: int, verified: bool = False) -> Plan:
     """Decides how a recorded step is computed."""
     tape, log = optimise(tape, verified)
-    for name, run in (("layouts", layouts), ("outputs", lambda t, c: own_outputs(t, user_outputs, c))):
-        changes, before = Changes(), len(tape)
-        tape = run(tape, changes)
-        log.entries.append(Entry(name, before, len(tape), changes))
-    fusion = Fusion(tape, Kinds(points.can_emit))
-    kernels = Lowering(fusion).kernels
+    tape = _logged(log, "layouts", tape, layouts)
+    tape, fusion, kernels = _lowered(tape, user_outputs, log)
     works = {kernel: work(kernel) for kernel in kernels}
     if sum(works.values()) < SMALL:
         threads = 1
@@ -80,6 +77,25 @@ def make_plan(tape: Tape, user_outputs: int, target: Target, threads: int, verif
         threads,
         max((scratch_of(step.kernel.body, target, threads) for step in steps), default=0),
     )
+
+
+def _lowered(tape: Tape, user_outputs: int, log: Log) -> tuple[Tape, Fusion, list[Kernel]]:
+    """The kernels of a tape, and the tape that they were made from."""
+    while True:
+        tape = _logged(log, "outputs", tape, lambda t, changes: own_outputs(t, user_outputs, changes))
+        fusion = Fusion(tape, Kinds(points.can_emit))
+        try:
+            return tape, fusion, Lowering(fusion).kernels
+        except Uneven as found:
+            uneven = found.equations
+            tape = _logged(log, "reductions", tape, lambda t, changes: in_steps(t, uneven, changes))  # noqa: B023
+
+
+def _logged(log: Log, name: str, tape: Tape, run: Callable[[Tape, Changes], Tape]) -> Tape:
+    changes, before = Changes(), len(tape)
+    tape = run(tape, changes)
+    log.entries.append(Entry(name, before, len(tape), changes))
+    return tape
 
 
 def split_of(body: Body | None, target: Target, threads: int) -> Split | None:
@@ -111,4 +127,3 @@ def work(kernel: Kernel) -> float:
 
 
 _COST = {"divide": 4.0, "sqrt": 4.0, "exp": 8.0, "log": 8.0, "tanh": 10.0, "pow": 20.0, "constant_power": 10.0}
-

@@ -100,9 +100,7 @@ def _matrix(frame: Frame, matrix: tuple[int, int, tuple[int, ...], int, int], nu
     for step, number in zip(steps, numbers, strict=False):
         if step:
             where = add(frame.b, where, multiply(frame.b, number, step))
-    return frame.b.gep(
-        frame.operands[operand], [index(where)], source_etype=points.TYPES[frame.body.dtypes[operand]]
-    )
+    return frame.b.gep(frame.operands[operand], [index(where)], source_etype=points.TYPES[frame.body.dtypes[operand]])
 
 
 def _finish(frame: Frame, b: ir.IRBuilder, point: list[Index], vector: ir.Value, mask: Any) -> None:
@@ -117,5 +115,13 @@ def _finish(frame: Frame, b: ir.IRBuilder, point: list[Index], vector: ir.Value,
             values[i] = emit_node(frame, i, values, point, lanes, mask)
     for node, operand, offset, steps in frame.body.stores:
         where = address(b, offset, steps, point)
-        store(b, points.splat(b, values[node], lanes), frame.operands[operand], frame.body.dtypes[operand], where, steps[-1], mask)
+        store(
+            b,
+            points.splat(b, values[node], lanes),
+            frame.operands[operand],
+            frame.body.dtypes[operand],
+            where,
+            steps[-1],
+            mask,
+        )
     frame.b = outer

@@ -30,9 +30,7 @@ class Program:
         threads: how many threads may run it; None: as many as this process may use.
     """
 
-    def __init__(
-        self, tape: Tape, user_outputs: int, *, memory: int | None, threads: int | None, shadow: bool
-    ) -> None:
+    def __init__(self, tape: Tape, user_outputs: int, *, memory: int | None, threads: int | None, shadow: bool) -> None:
         self._target = host()
         plan = self._plan = make_plan(tape, user_outputs, self._target, threads or platform.cpus())
         self._slots = {e: i for i, e in enumerate(plan.tensors, start=1)}

@@ -83,9 +83,11 @@ def _each_row(frame: Frame, low: Index, high: Index, emit: Callable[[list[Index]
 def scratch_rows(body: Body, target: Target) -> int:
     """Bytes of scratch memory that a thread needs."""
     plan = _Stages(body)
-    return sum(-(-body.inner * memory_bytes(body.nodes[i][1]) // 64) * 64 for i in plan.saved) if plan.looped(
-        lanes_for(body, target)
-    ) else 0
+    return (
+        sum(-(-body.inner * memory_bytes(body.nodes[i][1]) // 64) * 64 for i in plan.saved)
+        if plan.looped(lanes_for(body, target))
+        else 0
+    )
 
 
 class _Stages:
@@ -116,9 +118,7 @@ class _Stages:
     def wanted(self, stage: int) -> list[int]:
         """What a walk has to compute, apart from what those need: arguments of reductions, and what is stored."""
         body = self.body
-        found = [
-            node[2][0] for i, node in enumerate(body.nodes) if node[0] == "reduce" and self.stage[i] == stage + 1
-        ]
+        found = [node[2][0] for i, node in enumerate(body.nodes) if node[0] == "reduce" and self.stage[i] == stage + 1]
         return found + [s[0] for s in body.stores if _along(s) and self.stage[s[0]] == stage]
 
     def needed(self, stage: int) -> list[int]:
@@ -211,7 +211,9 @@ class _Walk:
             if op == "reduce":
                 found = []
                 for (start, mask), mine in zip(chunks, vectors, strict=True):
-                    x = points.splat(self.b, mine[arguments[0]] if arguments[0] in mine else values[arguments[0]], self.lanes)
+                    x = points.splat(
+                        self.b, mine[arguments[0]] if arguments[0] in mine else values[arguments[0]], self.lanes
+                    )
                     found.append(_filled(self.b, x, params[0], mask))
                 values[i] = reduced(self.b, found, params[0])
             elif level == ROW:
@@ -290,7 +292,9 @@ class _Walk:
                 end = b.add(index(start), index(block))
                 end = b.select(b.icmp_signed("<", end, index(whole)), end, index(whole))
                 sums = loop(b, start, end, step, chains, start_values())
-                return [combine(b, t, s, nodes[i][3][0]) for t, s, i in zip(totals, sums, reductions * count, strict=True)]
+                return [
+                    combine(b, t, s, nodes[i][3][0]) for t, s, i in zip(totals, sums, reductions * count, strict=True)
+                ]
 
             sums = loop(b, 0, whole, block, many, start_values())
         else:
