@@ -224,7 +224,7 @@ def _blocking(
     inner_block = ceil(inner, ceil(inner, _INNER))
     row_blocks = ceil(ceil(product.rows, rows), threads if split == "rows" else 1)
     fused = inner * rows * vectors
-    unroll = inner if fused <= _TINY else 2 if rows * vectors <= 12 and inner_block > 8 else 1
+    unroll = inner if fused <= _TINY else 2 if (vectors == 1 or rows * vectors <= 12) and inner_block > 8 else 1
 
     b: Literal["lies", "packed", "gathered"] = "packed"
     ragged = product.columns % lanes != 0 and target.vector_bytes < 64  # only AVX-512 masks at no cost
@@ -267,10 +267,10 @@ def _cycles(product: Product, blocking: Blocking, threads: int) -> float:
         for column_count, tile_columns in _parts(columns, blocking.width):
             vectors = ceil(tile_columns, blocking.lanes)
             sums = tile_rows * vectors
-            # two multiply-adds a cycle, each of which takes four; what is loaded costs a little, and vectors of B more
-            # where its panel does not leave room for A in the first cache
+            # two multiply-adds a cycle, each of which takes four and a little; what is loaded costs a little, and
+            # vectors of B more where their panel leaves no room for A in the first cache
             panel = blocking.inner_block * tile_columns * product.bytes
-            each = max(4.0, 0.5 * sums) + 0.07 * (tile_rows + vectors)
+            each = max(5.0, 0.5 * sums) + 0.1 * (tile_rows + vectors)
             each += 0.3 * vectors * max(0.0, 1 - _FAST_BYTES / panel)
             cycles += row_count * column_count * (inner * each + blocks * (20 + 1.5 * sums))
             code += sums
@@ -296,7 +296,7 @@ def _dots_cycles(product: Product, blocking: Blocking, threads: int) -> float:
         for column_count, tile_columns in _parts(columns, blocking.lanes):
             sums = tile_rows * tile_columns
             # as above; and two loads a cycle
-            each = max(4.0, 0.5 * sums, 0.5 * (tile_rows + tile_columns)) + 0.07 * (tile_rows + tile_columns)
+            each = max(5.0, 0.5 * sums, 0.5 * (tile_rows + tile_columns)) + 0.07 * (tile_rows + tile_columns)
             added = 3.0 * sums + (10.0 * tile_rows if blocking.lanes > 1 else 2.0 * tile_rows)
             cycles += row_count * column_count * (ceil(product.inner, blocking.inner_lanes) * each + 20 + added)
     return cycles
