@@ -5,7 +5,7 @@ floats, doubles or vectors of them, all of one type.
 
 Results are within 2 units in the last place of the exact ones over the whole range, and right for NaN, infinities,
 zeros of both signs and denormal numbers. In float64, sin, cos, tan, erfc and pow are those of the C library, one lane
-at a time; in float32 they are computed in doubles.
+at a time, and as right as that (glibc 2.36's erfc: 2.4 units); in float32 they are computed in doubles.
 """
 
 from __future__ import annotations

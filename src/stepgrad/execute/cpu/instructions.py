@@ -10,7 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 
-I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
+I32, I64 = ir.IntType(32), ir.IntType(64)
 F32, F64 = ir.FloatType(), ir.DoubleType()
 
 
@@ -63,13 +63,6 @@ def constant(type: ir.Type, value: Any) -> ir.Constant:
     number = int(value) if isinstance(element, ir.IntType) else float(value)
     lanes = lanes_of(type)
     return _Splat(type, [ir.Constant(element, number)] * lanes) if lanes else ir.Constant(element, number)
-
-
-def spread(b: ir.IRBuilder, x: ir.Value, lanes: int) -> ir.Value:
-    """A scalar in all lanes of a vector."""
-    type = ir.VectorType(x.type, lanes)
-    first = b.insert_element(ir.Constant(type, ir.Undefined), x, I32(0))
-    return b.shuffle_vector(first, ir.Constant(type, ir.Undefined), constant(ir.VectorType(I32, lanes), 0))
 
 
 # --- intrinsics
@@ -147,29 +140,6 @@ def any_of(b: ir.IRBuilder, mask: ir.Value) -> ir.Value:
     """Whether a lane of a mask is true, as one i1."""
     lanes = lanes_of(mask.type)
     return b.icmp_unsigned("!=", b.bitcast(mask, ir.IntType(lanes)), ir.IntType(lanes)(0)) if lanes else mask
-
-
-# --- memory
-
-
-def first_lanes(b: ir.IRBuilder, count: ir.Value, lanes: int) -> ir.Value:
-    """The mask that is true in the first `count` lanes; count is an i64 and may be larger than lanes."""
-    numbers = ir.Constant(ir.VectorType(I64, lanes), list(range(lanes)))
-    return b.icmp_unsigned("<", numbers, spread(b, count, lanes))
-
-
-def masked_load(b: ir.IRBuilder, type: ir.Type, pointer: ir.Value, mask: ir.Value, otherwise: float = 0) -> ir.Value:
-    """A vector of which only the lanes in the mask are read; the others become a number. Needs no alignment."""
-    name = f"llvm.masked.load.{suffix(type)}.p0"
-    function = declared(b, name, type, [ir.PointerType(), I32, mask.type, type])
-    return b.call(function, [pointer, I32(1), mask, constant(type, otherwise)])
-
-
-def masked_store(b: ir.IRBuilder, value: ir.Value, pointer: ir.Value, mask: ir.Value) -> None:
-    """Writes the lanes in the mask. Needs no alignment."""
-    name = f"llvm.masked.store.{suffix(value.type)}.p0"
-    function = declared(b, name, ir.VoidType(), [value.type, ir.PointerType(), I32, mask.type])
-    b.call(function, [value, pointer, I32(1), mask])
 
 
 # --- control
