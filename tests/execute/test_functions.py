@@ -238,7 +238,7 @@ def test_a_module_holds_each_function_once():
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("name", "low", "high"), [
-    ("exp", 2.0**-26, 105.0), ("log", 2.0**-4, 2.0**4), ("tanh", 2.0**-13, 10.0),
+    ("exp", 2.0**-26, 105.0), ("log", 2.0**-149, 3.4e38), ("tanh", 2.0**-13, 10.0),
     ("sigmoid", 2.0**-26, 105.0), ("erf", 2.0**-13, 4.0),
 ])  # fmt: skip
 def test_every_float32_whose_result_is_not_plain(name, low, high):
