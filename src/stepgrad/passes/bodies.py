@@ -5,6 +5,8 @@ Its nodes are tuples (op, dtype, arguments, params); arguments are positions of 
 
 - ("load", dtype, (), (operand, offset, steps)): an element of an operand in memory, at
   offset + steps[0] * i + steps[1] * j + …, where i, j, … is the point;
+- ("pick", dtype, (number, …), (operand, offset, steps, ((stride, length), …))): as "load", further on by
+  each number times its stride; negative numbers count from the end of the length;
 - ("const", dtype, (), (value,)): a number;
 - ("index", "int64", (), (start, axis, step)): start + step * the point's number along an axis;
 - ("reduce", dtype, (argument,), (how,)): "sum", "max", … over the axes that the kernel reduces;
@@ -41,13 +43,14 @@ class Body:
     """What a kernel computes.
 
     Attributes:
-        kind: "rows", "columns" or "product".
+        kind: "rows", "columns", "product"; or one of `specials`, which have no nodes and are told by `settings`.
         outer: lengths of the axes that come first; each of their points is a row (of a product: a matrix).
         reduced: for "columns", the length of what is reduced; for "product", the number of rows.
         inner: the length of the last axis, along which vectors lie.
         nodes, stores: see above. Steps are given for (*outer, reduced, inner), without `reduced` for "rows".
         dtypes: of the operands.
         matrices: of a product.
+        settings: of a special kernel.
     """
 
     kind: str
@@ -58,6 +61,7 @@ class Body:
     stores: tuple[Store, ...]
     dtypes: tuple[str, ...]
     matrices: Matrices | None = None
+    settings: tuple[Any, ...] = ()
 
     @property
     def rows(self) -> int:

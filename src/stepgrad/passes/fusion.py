@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from stepgrad.cells import ASSIGN
 from stepgrad.passes.indexing import NOWHERE, Map, Place, composed, identity, place, through
-from stepgrad.passes.kinds import CHEAP, Kind, Kinds, is_suffix
+from stepgrad.passes.kinds import CHEAP, PICKS, Kind, Kinds, is_suffix
 from stepgrad.tape.equation import CELL, INPUT, LITERAL, Equation
 from stepgrad.tape.tape import Tape
 
@@ -120,6 +120,8 @@ class Fusion:
             kind = self.kind[equation]
             if kind in (Kind.PRODUCT, Kind.OTHER):
                 wanted.extend(equation.inputs)
+            elif equation.op.name in PICKS:
+                wanted.append(equation.inputs[0])
             elif kind is Kind.VIEW and through(equation, tuple(range(len(equation.type.shape)))) is None:
                 wanted.append(equation.inputs[0])
         stored = set()
@@ -139,7 +141,10 @@ class Fusion:
         found = self._uses.get(equation)
         if found is None:
             found = self._uses[equation] = {}
-            for source in equation.inputs[1:] if equation.op is ASSIGN else equation.inputs:
+            picks = equation.op.name in PICKS and self.of(equation) is Kind.POINT
+            for i, source in enumerate(equation.inputs):
+                if equation.op is ASSIGN and not i:
+                    continue
                 if source.op is LITERAL:
                     continue
                 at: Map | None
@@ -147,6 +152,8 @@ class Fusion:
                     at = through(equation, tuple(range(len(equation.type.shape))))
                 elif equation.op.name == "one_hot":
                     at = tuple(range(len(source.type.shape)))
+                elif picks:
+                    at = _picked_at(equation, source) if i else None
                 else:
                     at = identity(source.type.shape)
                 self._read(found, source, at)
@@ -303,6 +310,17 @@ class Fusion:
 
 _DEEPEST = 8
 """How many cheap equations in a row are computed again rather than stored."""
+
+
+def _picked_at(equation: Equation, index: Equation) -> Map:
+    """Where an index of a gather or take_along_axis is read, relative to the result."""
+    shape = index.type.shape
+    if equation.op.name == "take_along_axis":
+        return identity(shape)
+    axes = equation.params["axes"]
+    start = axes[0] if axes == tuple(range(axes[0], axes[0] + len(axes))) else 0
+    last = start + max(len(e.type.shape) for e in equation.inputs[1:])
+    return tuple([NOWHERE if n == 1 else last - len(shape) + i for i, n in enumerate(shape)])
 
 
 def _note(found: Uses, x: Equation, at: Map | None) -> None:

@@ -36,6 +36,11 @@ CHEAP = frozenset(
 )
 """Pointwise ops that cost no more than reading a value from memory: computed again rather than stored."""
 
+COPIES = frozenset(("alias",))
+"""Ops that only move data, of any dtype."""
+PICKS = frozenset(("gather", "take_along_axis"))
+"""Ops whose elements each are an element of the first operand, which the other operands say."""
+
 DTYPES = frozenset(np.dtype(t) for t in ("float32", "float64", "int64", "int32", "bool"))
 
 
@@ -53,12 +58,14 @@ class Kinds:
             return Kind.POINT
         if op.name in VIEWS:
             return Kind.VIEW
+        if op.name in COPIES:
+            return Kind.POINT
         if equation.type.dtype not in DTYPES:
             return Kind.OTHER
         for source in equation.inputs:
             if source.type.dtype not in DTYPES:
                 return Kind.OTHER
-        if (op.elementwise or op.name == "one_hot") and self.can_compute(equation):
+        if (op.elementwise or op.name == "one_hot" or op.name in PICKS) and self.can_compute(equation):
             return Kind.POINT
         if op.name in REDUCTIONS:
             return Kind.REDUCE if _in_steps(equation) else Kind.OTHER

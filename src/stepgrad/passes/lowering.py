@@ -13,6 +13,7 @@ from stepgrad.passes.bodies import Body, Matrices, Node, Store
 from stepgrad.passes.fusion import Fusion, Group
 from stepgrad.passes.indexing import NOWHERE, Map, row_major, through
 from stepgrad.passes.kinds import Kind
+from stepgrad.passes.specials import special_body
 from stepgrad.tape.equation import CONSTANT, LITERAL, Equation
 from stepgrad.tape.op import TensorType
 
@@ -65,6 +66,11 @@ class Lowering:
     def _kernel(self, group: Group) -> Kernel:
         if group.kind == "other":
             (member,) = group.members
+            special = special_body(member)
+            if special is not None:
+                body, read = special
+                operands = (*dict.fromkeys(read), member)
+                return Kernel(body, operands, frozenset(range(len(operands) - 1)), frozenset([len(operands) - 1]), group)
             sources = dict.fromkeys(self.fusion.base(e) for e in member.inputs if e.op is not LITERAL)
             operands = (*sources, member)
             return Kernel(None, operands, frozenset(range(len(sources))), frozenset([len(sources)]), group)
@@ -185,6 +191,8 @@ class _Lowered:
             start, d, step = entry if isinstance(entry, tuple) else (0, entry, 1)
             place = self._node("index", "int64", (), (start, d, step))
             return self._cast(self._node("equal", "bool", (place, label)), out)
+        if name in ("gather", "take_along_axis"):
+            return self._pick(equation, at)
         if name == "astype":
             return self._cast(self.pull(equation.inputs[0], at), out)
         arguments = [self.pull(e, at if e.type.shape else ()) for e in equation.inputs]
@@ -192,6 +200,37 @@ class _Lowered:
         arguments = [self._cast(a, dtype) for a, dtype in zip(arguments, wanted, strict=True)]
         params = tuple([(k, v) for k, v in sorted(equation.params.items()) if k != "dtype"])
         return self._node(name, out, tuple(arguments), params)
+
+    def _pick(self, equation: Equation, at: Map) -> int:
+        """An element of an operand, some of whose indices are computed."""
+        source, *indices = equation.inputs
+        where = self.fusion.place(source)
+        assert where is not None
+        shape = source.type.shape
+        if equation.op.name == "take_along_axis":
+            axes: tuple[int, ...] = (equation.params["axis"],)
+            own = {axis: at[axis] for axis in range(len(shape)) if axis not in axes}
+            maps = [at]
+        else:
+            axes = equation.params["axes"]
+            picked = max(len(i.type.shape) for i in indices)
+            start = axes[0] if axes == tuple(range(axes[0], axes[0] + len(axes))) else 0
+            others = [axis for axis in range(len(shape)) if axis not in axes]
+            left = [*at[:start], *at[start + picked :]]
+            own = dict(zip(others, left, strict=True))
+            middle = at[start : start + picked]
+            maps = [
+                tuple([NOWHERE if n == 1 else m for n, m in zip(i.type.shape, middle[picked - len(i.type.shape) :], strict=True)])
+                for i in indices
+            ]
+        operand = self._operand(where.base)
+        self.reads.add(operand)
+        entries: list[Any] = [own.get(axis, NOWHERE) for axis in range(len(shape))]
+        offset, steps = self._address(where.strides, tuple(entries))
+        numbers = tuple([self._cast(self.pull(i, m), "int64") for i, m in zip(indices, maps, strict=True)])
+        strides = tuple([(where.strides[axis], shape[axis]) for axis in axes])
+        dtype = equation.type.dtype.name
+        return self._node("pick", dtype, numbers, (operand, where.offset + offset, steps, strides))
 
     def _reduction(self, equation: Equation) -> int:
         source = equation.inputs[0]
@@ -301,7 +340,7 @@ class _Axes:
         self.lengths, self.roles, self.nodes, self.stores, self.matrices = lengths, roles, nodes, stores, matrices
 
     def _steps(self) -> list[tuple[int, ...]]:
-        found = [node[3][2] for node in self.nodes if node[0] == "load"] + [store[3] for store in self.stores]
+        found = [node[3][2] for node in self.nodes if node[0] in ("load", "pick")] + [store[3] for store in self.stores]
         for node in self.nodes:
             if node[0] == "index" and node[3][1] >= 0:
                 found.append(tuple([1 if i == node[3][1] else 0 for i in range(len(self.lengths))]))
@@ -331,8 +370,8 @@ class _Axes:
             return axis - 1 if axis > d else axis
 
         for i, (op, dtype, arguments, params) in enumerate(self.nodes):
-            if op == "load":
-                self.nodes[i] = (op, dtype, arguments, (params[0], params[1], drop(params[2])))
+            if op in ("load", "pick"):
+                self.nodes[i] = (op, dtype, arguments, (*params[:2], drop(params[2]), *params[3:]))
             elif op == "index":
                 self.nodes[i] = (op, dtype, arguments, (params[0], renumber(params[1]), params[2]))
         self.stores = [(node, operand, offset, drop(steps)) for node, operand, offset, steps in self.stores]
@@ -351,8 +390,8 @@ class _Axes:
             return (*steps[:position], 0, *steps[position:])
 
         for i, (op, dtype, arguments, params) in enumerate(self.nodes):
-            if op == "load":
-                self.nodes[i] = (op, dtype, arguments, (params[0], params[1], widen(params[2])))
+            if op in ("load", "pick"):
+                self.nodes[i] = (op, dtype, arguments, (*params[:2], widen(params[2]), *params[3:]))
             elif op == "index" and params[1] >= position:
                 self.nodes[i] = (op, dtype, arguments, (params[0], params[1] + 1, params[2]))
         self.stores = [(node, operand, offset, widen(steps)) for node, operand, offset, steps in self.stores]

@@ -33,11 +33,18 @@ class Split:
 def parts(body: Body, split: Split) -> dict[int, Part | None]:
     """For each operand, which elements a thread touches that computes its share."""
     found: dict[int, Part | None] = {}
+    if body.kind == "scatter" and split.length:
+        return {0: None, 1: None, 2: ("columns", split.length, split.unit, split.scale, body.inner)}
+    if body.kind == "random" and split.length:
+        found = dict.fromkeys(range(len(body.dtypes) - 1))
+        return {**found, len(body.dtypes) - 1: ("rows", split.length, split.unit, 4)}
     if not split.length:
         return dict.fromkeys(range(len(body.dtypes)), ("one",))
     for op, _, _, params in body.nodes:
         if op == "load":
             _note(found, params[0], _part(body, split, params[1], params[2]))
+        elif op == "pick":
+            _note(found, params[0], None)
     for _, operand, offset, steps in body.stores:
         _note(found, operand, _part(body, split, offset, steps))
     if body.matrices is not None:

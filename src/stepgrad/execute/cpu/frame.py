@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 
 from stepgrad.execute.cpu import points
@@ -90,6 +91,8 @@ def levels_of(body: Body) -> list[int]:
         level = FIXED
         if op == "load":
             level = _level_of_steps(params[2], outer, body.kind)
+        elif op == "pick":
+            level = max(_level_of_steps(params[2], outer, body.kind), *(levels[i] for i in arguments))
         elif op == "index":
             steps = [0] * (outer + (2 if body.kind != "rows" else 1))
             if params[1] >= 0:
@@ -147,11 +150,39 @@ def emit_node(
         ramp = ir.Constant(ir.VectorType(I64, lanes), [lane * step for lane in range(lanes)])
         return b.add(points.splat(b, first, lanes), ramp)
     found = [values[i] for i in arguments]
+    if op == "pick":
+        return _pick(frame, number, found, point, lanes, mask)
     if lanes:
         found = [points.splat(b, x, lanes) for x in found]
     if op == "cast":
         return points.cast(b, found[0], dtype)
     return points.emit(b, op, found, dict(params))
+
+
+def _pick(
+    frame: Frame, number: int, numbers: list[ir.Value], point: Sequence[Any], lanes: int, mask: ir.Constant | None
+) -> ir.Value:
+    """An element whose place is computed. A number out of range reads the first element: a check says so before."""
+    b = frame.b
+    _, dtype, _, (operand, offset, steps, strides) = frame.body.nodes[number]
+
+    def further(numbers: list[ir.Value]) -> ir.Value:
+        where = index(address(b, offset, steps, point))
+        for n, (stride, length) in zip(numbers, strides, strict=True):
+            n = b.select(b.icmp_signed("<", n, index(0)), b.add(n, index(length)), n)
+            n = b.select(b.icmp_unsigned("<", n, index(length)), n, index(0))
+            where = b.add(where, b.mul(n, index(stride)))
+        return where
+
+    if not any(lanes_of(n) for n in numbers):
+        return load(b, frame.operands[operand], dtype, further(numbers), steps[-1], lanes, mask)
+    found: ir.Value = ir.Constant(ir.VectorType(TYPES[dtype], lanes), [0] * lanes)
+    for lane in range(present(lanes, mask)):
+        own = [b.extract_element(n, ir.Constant(I32, lane)) if lanes_of(n) else n for n in numbers]
+        where = b.add(further(own), index(lane * steps[-1])) if steps[-1] else further(own)
+        value = load(b, frame.operands[operand], dtype, where, 0, 0, None)
+        found = b.insert_element(found, value, ir.Constant(I32, lane))
+    return found
 
 
 def address(b: ir.IRBuilder, offset: int, steps: Sequence[int], point: Sequence[Any]) -> Any:
@@ -208,7 +239,7 @@ def store(
 
 def memory_bytes(dtype: str) -> int:
     """The size of an element in memory."""
-    return {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "bool": 1}[dtype]
+    return 1 if dtype == "bool" else np.dtype(dtype).itemsize
 
 
 def _masked_load(b: ir.IRBuilder, pointer: ir.Value, vector: ir.VectorType, mask: Any, size: int) -> ir.Value:

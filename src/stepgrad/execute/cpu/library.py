@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from llvmlite import ir
 
-from stepgrad.execute.cpu import cache, columns, native, products, rows
+from stepgrad.execute.cpu import cache, columns, native, products, rows, specials
 from stepgrad.execute.cpu.target import Target
 from stepgrad.passes.bodies import Body
 from stepgrad.passes.sharing import Split
@@ -27,7 +27,8 @@ def emit(wanted: Wanted, target: Target, threads: int) -> ir.Module:
     if body.kind == "product":
         products.emit(module, name, body, split, target, threads)
     else:
-        (rows.emit_rows if body.kind == "rows" else columns.emit_columns)(module, name, body, split, target)
+        emitters = {"rows": rows.emit_rows, "columns": columns.emit_columns}
+        emitters.get(body.kind, specials.emit_special)(module, name, body, split, target)
     return module
 
 

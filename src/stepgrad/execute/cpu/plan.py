@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stepgrad.execute.cpu import columns, points, products, rows
+from stepgrad.execute.cpu import columns, points, products, rows, specials
 from stepgrad.execute.cpu.target import Target
 from stepgrad.passes.bodies import Body
 from stepgrad.passes.buffers import Buffers
@@ -106,12 +106,14 @@ def split_of(body: Body | None, target: Target, threads: int) -> Split | None:
         return rows.split_rows(body, UNIT)
     if body.kind == "columns":
         return columns.split_columns(body, target)
+    if body.kind != "product":
+        return specials.split_special(body, target)
     return products.plan(body, target, threads)[2]
 
 
 def scratch_of(body: Body | None, target: Target, threads: int) -> int:
     """Bytes of memory of its own that a thread needs for a kernel."""
-    if body is None or body.kind == "columns":
+    if body is None or body.kind not in ("rows", "product"):
         return 0
     return rows.scratch_rows(body, target) if body.kind == "rows" else products.scratch_product(body, target, threads)
 

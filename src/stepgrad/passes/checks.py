@@ -1,0 +1,81 @@
+"""Checks: indices and labels that a step reads are looked at before it changes anything.
+
+Eagerly, NumPy refuses an index out of range, and cross_entropy such a label. Native kernels can't: they
+would read outside of an array, or give a wrong number. So a program computes first whether any index is out
+of range, and stops before it writes to a cell. The error is then the one that NumPy would have raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from stepgrad.ops.registry import registry
+from stepgrad.tape.equation import CONSTANT, LITERAL, Equation
+from stepgrad.tape.leaves import as_tensor
+from stepgrad.tape.recording import record, recording
+from stepgrad.tape.tape import Tape
+from stepgrad.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that must hold.
+
+    Attributes:
+        flag: a boolean: whether any index is out of range.
+        index: the indices, or labels.
+        low, high: the first and the last that is allowed.
+        reader: the equation that uses them.
+    """
+
+    flag: Equation
+    index: Equation
+    low: int
+    high: int
+    reader: Equation
+
+
+def checks_of(tape: Tape) -> tuple[Tape, list[Check]]:
+    """The tape with a flag for every set of indices that is not known yet, as further outputs."""
+    found: list[Check] = []
+    made: list[Equation] = []
+    known: dict[tuple[Equation, int, int], None] = {}
+    with recording(equations=made, of=None, operand=None, scope=(), region=None, differentiable=False, observe=None):
+        for equation in tape.equations:
+            for index, low, high in _ranges(equation):
+                if index.op in (CONSTANT, LITERAL) or not index.type.size or (index, low, high) in known:
+                    continue
+                known[index, low, high] = None
+                x = Tensor(None, index)
+                outside = record(registry["logical_or"], (_less(x, low), _greater(x, high)), {})
+                axes = tuple(range(len(index.type.shape)))
+                if axes:
+                    outside = record(registry["any"], (outside,), {"axis": axes, "keepdims": False})
+                found.append(Check(outside.equation, index, low, high, equation))
+    if not found:
+        return tape, []
+    return Tape((*tape.equations, *made), tape.inputs, (*tape.outputs, *(check.flag for check in found))), found
+
+
+def _less(x: Tensor, number: int) -> Tensor:
+    return record(registry["less"], (x, as_tensor(number)), {})
+
+
+def _greater(x: Tensor, number: int) -> Tensor:
+    return record(registry["greater"], (x, as_tensor(number)), {})
+
+
+def _ranges(equation: Equation) -> Iterator[tuple[Equation, int, int]]:
+    """What an equation reads as indices, and from where to where they may go."""
+    name, params = equation.op.name, equation.params
+    if name in ("gather", "scatter_add"):
+        shape = params["shape"] if name == "scatter_add" else equation.inputs[0].type.shape
+        for axis, index in zip(params["axes"], equation.inputs[1:], strict=True):
+            yield index, -shape[axis], shape[axis] - 1
+    elif name in ("take_along_axis", "add_along_axis"):
+        shape = params["shape"] if name == "add_along_axis" else equation.inputs[0].type.shape
+        yield equation.inputs[1], -shape[params["axis"]], shape[params["axis"]] - 1
+    elif name == "cross_entropy":
+        yield equation.inputs[1], 0, equation.inputs[0].type.shape[-1] - 1
+
