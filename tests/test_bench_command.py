@@ -274,6 +274,17 @@ def test_durations() -> None:
     assert shown == ["0.25 ns", "440 ns", "1.00 µs", "2.10 µs", "1.95 ms", "75.5 ms", "12.3 s"]
 
 
+def test_ratios_are_shown_with_the_digits_that_mean_something() -> None:
+    assert [report.times(r) for r in (0.00421, 0.0994, 0.5, 1.449, 12.34, 123.4)] == [
+        "0.0042×",
+        "0.099×",
+        "0.50×",
+        "1.45×",
+        "12.3×",
+        "123×",
+    ]
+
+
 def test_ratios_are_taken_within_a_round() -> None:
     assert timing.ratio([2.0, 20.0, 200.0], [1.0, 10.0, 100.0]) == 2.0
 

@@ -231,12 +231,13 @@ def _started(
 def _start(network: Network, candidate: Candidate, threads: int) -> tuple[Process, Measured]:
     """A running process, and what was found out about first calls: in it, and where asked in others before it."""
     others = FRESH_PROCESSES if network.name == FIRST_CALLS and candidate.compared else 0
+    checks = CHECKS if candidate.compared else 1
     readies, again = [], None
     for number in range(others + 1):
         with tempfile.TemporaryDirectory(prefix="stepgrad-bench-") as caches:
 
             def start(caches: str = caches) -> Process:
-                return Process(candidate, network.name, threads=threads, checks=CHECKS, caches=Path(caches))
+                return Process(candidate, network.name, threads=threads, checks=checks, caches=Path(caches))
 
             process = start()
             readies.append(process.ready)

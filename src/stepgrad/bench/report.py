@@ -205,7 +205,9 @@ def _cell(comparison: Comparison, library: str) -> str:
 
 
 def times(ratio: float) -> str:
-    """A ratio with three digits: "1.45×"."""
+    """A ratio with three digits, "1.45×", or two below a tenth."""
+    if ratio < 0.0995:
+        return f"{float(f'{ratio:.1e}'):g}×"
     return f"{ratio:.{0 if ratio >= 99.5 else 1 if ratio >= 9.95 else 2}f}×"
 
 

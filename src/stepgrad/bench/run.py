@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -47,15 +47,15 @@ def bench(settings: Settings, console: Console | None = None) -> Results:
     peers = [peer for peer in settings.peers if peer not in missing]
     if missing:
         console.print(f"Not installed, and left out: {', '.join(missing)}.\n")
-    comparisons = tuple(
-        show.compare(network, peers, threads=settings.threads, seconds=settings.seconds, console=console)
-        for network in settings.networks
-    )
-    results = Results(timing.machine(), settings.threads, settings.seconds, missing, settings.date, comparisons)
-    if settings.json is not None:
-        files.write(settings.json, report.to_json(results).encode())
-    if settings.markdown is not None:
-        files.write(settings.markdown, report.to_markdown(results).encode())
+    results = Results(timing.machine(), settings.threads, settings.seconds, missing, settings.date, ())
+    for network in settings.networks:
+        found = show.compare(network, peers, threads=settings.threads, seconds=settings.seconds, console=console)
+        results = replace(results, comparisons=(*results.comparisons, found))
+        # After each network: a run takes long, and whoever ends it early keeps what was measured.
+        if settings.json is not None:
+            files.write(settings.json, report.to_json(results).encode())
+        if settings.markdown is not None:
+            files.write(settings.markdown, report.to_markdown(results).encode())
     if settings.readme is not None:
         report.rewrite(settings.readme, results)
     return results
