@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import stepgrad as sg
-from stepgrad.buffers import changes
+from stepgrad.buffers import Guard, changes, join
 from stepgrad.cells import cell_of
 from stepgrad.errors import (
     AbstractValueError,
@@ -278,6 +278,10 @@ def test_a_float_stays_a_python_number() -> None:
     assert f(0.75) == (0.75, 1.5, False)
     assert f(1.75) == (1.75, 3.5, True)
     assert [type(v) for v in f(1.75)] == [float, float, bool]
+    scaled = sg.compile(lambda x, s: x * (s * 2 + 1))
+    for _ in range(3):
+        assert scaled(X, 0.1).dtype == np.float32
+        np.testing.assert_array_equal(scaled(X, 0.1).numpy(), X * 1.2)
 
 
 def test_a_learning_rate_may_be_an_argument() -> None:
@@ -778,6 +782,29 @@ def test_calls_from_several_threads_take_turns() -> None:
     assert len(add.programs) == len(both.programs) == 1
 
 
+def test_whoever_waits_for_a_guard_waits_for_what_it_was_joined_to() -> None:
+    one, two = Guard(), Guard()
+    order: list[str] = []
+    two.lock.acquire()
+
+    def wait() -> None:
+        with two:
+            order.append("waited")
+
+    thread = threading.Thread(target=wait)
+    thread.start()  # waits for the lock of `two`, or will come when `two` has been joined
+    one.lock.acquire()
+    assert join([one, two]) is one  # this thread holds both, so nobody runs
+    two.lock.release()
+    thread.join(0.2)
+    order.append("held")
+    one.lock.release()
+    thread.join(30)
+    assert order == ["held", "waited"]
+    assert two.root() is one
+    assert join([two, Guard()]) is one
+
+
 def _in_child(f: Any, answer: Any) -> None:
     answer.put(f(np.float64(1)).item())
 
@@ -805,7 +832,7 @@ def test_a_forked_process_goes_on_even_if_a_thread_held_a_lock() -> None:
     thread = threading.Thread(target=hold)
     thread.start()
     held.wait(30)
-    child = context.Process(target=_in_child, args=(add, answer))
+    child = context.Process(target=_in_child, args=(add, answer), daemon=True)
     child.start()
     try:
         assert answer.get(timeout=30) == 2
