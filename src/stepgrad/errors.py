@@ -52,6 +52,10 @@ class VerificationError(StepgradError, ValueError):
     """A tape that breaks its own rules; a pass or an op is at fault, not the user."""
 
 
+class StaleError(StepgradError, RuntimeError):
+    """A compiled function would have gone on computing with a Python value that has changed."""
+
+
 class DataError(StepgradError, ValueError):
     """Data that can't be used: a broken row, a missing column, NaN where numbers are needed."""
 

@@ -7,15 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from stepgrad.errors import StepgradError
+from stepgrad.errors import StaleError
 from stepgrad.recorded import Recorded
 from stepgrad.tape.equation import CELL, CONSTANT, INPUT, LITERAL, Equation, leaves
 from stepgrad.tape.places import place_text
 from stepgrad.tensor import ArrayLike
-
-
-class StaleError(StepgradError, RuntimeError):
-    """A compiled function would have gone on computing with a Python value that has changed."""
 
 
 def check(first: Recorded, again: Recorded, name: str) -> None:

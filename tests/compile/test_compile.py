@@ -22,12 +22,12 @@ from stepgrad.errors import (
     DtypeError,
     GradientError,
     ShapeError,
+    StaleError,
     UnsupportedError,
 )
 from stepgrad.execute import cpu
 from stepgrad.execute import numpy as reference
 from stepgrad.recorded import record_step
-from stepgrad.stale import StaleError
 from stepgrad.tape.equation import CELL, INPUT, Role
 from stepgrad.tape.tape import Tape
 from stepgrad.tape.verify import verify

@@ -249,7 +249,7 @@ def _script(text):
     head = "import os, sys, threading, time, atexit\nfrom runtime_kernels import *\n"
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", head + text],
-        env={**os.environ, "PYTHONPATH": str(here)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
         timeout=60,

@@ -9,7 +9,7 @@ import numpy as np
 
 from stepgrad.errors import ArgumentError, DtypeError, UnsupportedError
 from stepgrad.tape.leaves import as_tensor, constant
-from stepgrad.tensor import Tensor
+from stepgrad.tensor import Tensor, functions
 
 Axis = int | tuple[int, ...] | None
 
@@ -17,7 +17,11 @@ Axis = int | tuple[int, ...] | None
 def array_of(a: Any) -> Tensor:
     """The tensor of an operand, in functions for which a Python number is an array of shape () like any other."""
     tensor = a if type(a) is Tensor else as_tensor(a)
-    return constant(np.asarray(tensor.value)) if tensor.equation.type.weak else tensor
+    if not tensor.equation.type.weak:
+        return tensor
+    if tensor.value is None:  # a float argument of a function that is being recorded
+        return functions["astype"](tensor, tensor.dtype)
+    return constant(np.asarray(tensor.value))
 
 
 def whole(number: Any, meaning: str) -> int:

@@ -368,6 +368,8 @@ def _fit(values: Any, shape: Shape, like: Tensor) -> Tensor:
     tensor = as_tensor(values)
     if tensor.equation.type.weak:
         dtype = promoted_dtype(tensor.equation.type, like.equation.type)
+        if tensor.value is None:  # a float argument of a function that is being recorded
+            return expand(functions["astype"](tensor, dtype), shape=shape)
         return constant(np.full(shape, tensor.value, dtype))
     return tensor if tensor.shape == shape else expand(tensor, shape=shape)
 

@@ -7,12 +7,18 @@ of range, and stops before it writes to a cell. The error is then the one that N
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from stepgrad.ops.registry import registry
-from stepgrad.tape.equation import CONSTANT, LITERAL, Equation
+from stepgrad.passes.bodies import Body
+from stepgrad.passes.fusion import Fusion
+from stepgrad.passes.lowering import Kernel
+from stepgrad.tape.equation import CONSTANT, LITERAL, Equation, leaves
 from stepgrad.tape.leaves import as_tensor
+from stepgrad.tape.op import type_of
 from stepgrad.tape.recording import record, recording
 from stepgrad.tape.tape import Tape
 from stepgrad.tensor import Tensor
@@ -58,6 +64,39 @@ def checks_of(tape: Tape) -> tuple[Tape, list[Check]]:
     return Tape((*tape.equations, *made), tape.inputs, (*tape.outputs, *(check.flag for check in found))), found
 
 
+FAULT = Equation(CONSTANT, (), {}, type_of((), np.dtype(np.int64)), False)
+"""Stands for the word of a program that says that a check failed."""
+
+
+def with_checks(kernels: list[Kernel], flags: Sequence[Equation], fusion: Fusion) -> list[Kernel]:
+    """The kernels, with one for each flag that ends the run, before all kernels that write to cells."""
+    flags = [flag for flag in flags if flag.op not in (CONSTANT, LITERAL)]
+    if not flags:
+        return kernels
+    first: list[Kernel] = []
+    made: list[Kernel] = []
+    wanted = set(flags)
+
+    def ending(flag: Equation) -> Kernel:
+        return Kernel(_CHECK, (flag, FAULT), frozenset((0,)), frozenset((1,)), fusion.home[flag], everyone=True)
+
+    for kernel in kernels:
+        written = [kernel.operands[i] for i in kernel.writes]
+        if any(member in fusion.assigned for member in kernel.group.members):
+            last = len(kernel.operands)
+            made.append(replace(kernel, operands=(*kernel.operands, FAULT), reads=kernel.reads | {last}))
+        elif wanted.issuperset(written):
+            early = all(kernel.operands[i].op in leaves for i in kernel.reads)
+            (first if early else made).extend([replace(kernel, everyone=True), *map(ending, written)])
+            wanted.difference_update(written)
+        else:
+            made.append(kernel)
+    return [*first, *made, *(ending(flag) for flag in flags if flag in wanted)]
+
+
+_CHECK = Body("check", (), 1, 1, (), (), ("bool", "int64"))
+
+
 def _less(x: Tensor, number: int) -> Tensor:
     return record(registry["less"], (x, as_tensor(number)), {})
 
@@ -78,4 +117,3 @@ def _ranges(equation: Equation) -> Iterator[tuple[Equation, int, int]]:
         yield equation.inputs[1], -shape[params["axis"]], shape[params["axis"]] - 1
     elif name == "cross_entropy":
         yield equation.inputs[1], 0, equation.inputs[0].type.shape[-1] - 1
-

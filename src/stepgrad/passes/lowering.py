@@ -27,6 +27,7 @@ class Kernel:
         operands: the tensors in memory that it reads and writes, by the number that the body gives them.
         reads, writes: positions of operands.
         group: the equations it was made of.
+        everyone: whether all threads compute all of it, each for itself.
     """
 
     body: Body | None
@@ -34,6 +35,7 @@ class Kernel:
     reads: frozenset[int]
     writes: frozenset[int]
     group: Group
+    everyone: bool = False
 
 
 class Uneven(Exception):  # noqa: N818 - it is no error, but asks for another tape
@@ -67,14 +69,28 @@ class Lowering:
         if group.kind == "other":
             (member,) = group.members
             special = special_body(member)
-            if special is not None:
+            if special is not None and all(map(self._lies_in_order, special[1])):
                 body, read = special
-                operands = (*dict.fromkeys(read), member)
-                return Kernel(body, operands, frozenset(range(len(operands) - 1)), frozenset([len(operands) - 1]), group)
+                operands = (*map(self.fusion.base, read), member)
+                return Kernel(
+                    body, operands, frozenset(range(len(operands) - 1)), frozenset([len(operands) - 1]), group
+                )
             sources = dict.fromkeys(self.fusion.base(e) for e in member.inputs if e.op is not LITERAL)
             operands = (*sources, member)
             return Kernel(None, operands, frozenset(range(len(sources))), frozenset([len(sources)]), group)
         return _Lowered(self, group).kernel()
+
+    def _lies_in_order(self, equation: Equation) -> bool:
+        """Its elements are in memory as in a new array."""
+        found = self.fusion.place(equation)
+        shape = equation.type.shape
+        return (
+            found is not None
+            and not found.offset
+            and all(
+                n == 1 or step == dense for n, step, dense in zip(shape, found.strides, row_major(shape), strict=True)
+            )
+        )
 
 
 class _Lowered:
@@ -220,7 +236,12 @@ class _Lowered:
             own = dict(zip(others, left, strict=True))
             middle = at[start : start + picked]
             maps = [
-                tuple([NOWHERE if n == 1 else m for n, m in zip(i.type.shape, middle[picked - len(i.type.shape) :], strict=True)])
+                tuple(
+                    [
+                        NOWHERE if n == 1 else m
+                        for n, m in zip(i.type.shape, middle[picked - len(i.type.shape) :], strict=True)
+                    ]
+                )
                 for i in indices
             ]
         operand = self._operand(where.base)

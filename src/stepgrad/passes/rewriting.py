@@ -109,7 +109,7 @@ def rewrite(tape: Tape, replace: Replace, changes: Changes) -> Tape:
                 if inputs == old.inputs and old.of not in moved:
                     made.append(old)
                 else:
-                    copy = moved[old] = _copy(old, inputs, find(old.of, old.of) if old.of is not None else None)
+                    copy = moved[old] = copied(old, inputs, find(old.of, old.of) if old.of is not None else None)
                     made.append(copy)
                 continue
             kind, result = found
@@ -154,7 +154,8 @@ def tensors(equations: Iterable[Equation]) -> list[Tensor]:
     return [Tensor(e.value if e.op is LITERAL else None, e) for e in equations]
 
 
-def _copy(old: Equation, inputs: tuple[Equation, ...], of: Equation | None) -> Equation:
+def copied(old: Equation, inputs: tuple[Equation, ...], of: Equation | None) -> Equation:
+    """An equation like another one, with other inputs and another origin."""
     copy = Equation(
         old.op,
         inputs,

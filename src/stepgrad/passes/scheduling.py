@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from stepgrad.passes.checks import FAULT
 from stepgrad.passes.lowering import Kernel
 from stepgrad.passes.sharing import Part, Split, parts
 from stepgrad.tape.equation import Equation
@@ -81,7 +82,7 @@ def schedule(
             phase += 1
             owners = [0.0, 0.0]
         owner = 0
-        if split is not None and not split.length:
+        if split is not None and not split.length and not kernels[i].everyone:
             owner = _owner(touched[i], recent, owners)
             owners[owner] += work_of(kernels[i])
             touched[i] = {e: (("one", owner), writes) for e, (_, writes) in touched[i].items()}
@@ -118,7 +119,11 @@ def _insert(ready: list[int], i: int) -> None:
 def _touched(kernel: Kernel, split: Split | None) -> dict[Equation, tuple[Part | None, bool]]:
     """For each tensor, which elements a thread touches, and whether it writes."""
     found = parts(kernel.body, split) if kernel.body is not None and split is not None else {}
-    return {e: (found.get(i), i in kernel.writes) for i, e in enumerate(kernel.operands)}
+    return {
+        # What all threads compute for themselves needs no barrier before it is read, but its place in the order.
+        e: (("all",) if e is FAULT or (kernel.everyone and i in kernel.writes) else found.get(i), i in kernel.writes)
+        for i, e in enumerate(kernel.operands)
+    }
 
 
 def _dependencies(kernels: Sequence[Kernel]) -> list[set[int]]:
@@ -129,6 +134,8 @@ def _dependencies(kernels: Sequence[Kernel]) -> list[set[int]]:
     for i, kernel in enumerate(kernels):
         mine: set[int] = set()
         for position, equation in enumerate(kernel.operands):
+            if equation is FAULT:
+                continue
             if equation in wrote:
                 mine.add(wrote[equation])
             if position in kernel.writes:
@@ -141,4 +148,21 @@ def _dependencies(kernels: Sequence[Kernel]) -> list[set[int]]:
                 read.setdefault(equation, []).append(i)
         mine.discard(i)
         found.append(mine)
+    _after_checks(kernels, found)
     return found
+
+
+def _after_checks(kernels: Sequence[Kernel], before: list[set[int]]) -> None:
+    """Cells are written after all checks, other than those of what is computed from the same kernel."""
+    checks = [i for i, kernel in enumerate(kernels) if kernel.body is not None and kernel.body.kind == "check"]
+    if not checks:
+        return
+    ancestors: list[int] = []  # of each kernel, as bits
+    for mine in before:
+        found = 0
+        for j in mine:
+            found |= ancestors[j] | 1 << j
+        ancestors.append(found)
+    for i, kernel in enumerate(kernels):
+        if FAULT in kernel.operands and i not in checks:
+            before[i].update(j for j in checks if not ancestors[j] >> i & 1)

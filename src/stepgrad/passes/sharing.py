@@ -33,6 +33,8 @@ class Split:
 def parts(body: Body, split: Split) -> dict[int, Part | None]:
     """For each operand, which elements a thread touches that computes its share."""
     found: dict[int, Part | None] = {}
+    if body.kind == "check":
+        return {0: ("all",), 1: ("all",)}
     if body.kind == "scatter" and split.length:
         return {0: None, 1: None, 2: ("columns", split.length, split.unit, split.scale, body.inner)}
     if body.kind == "random" and split.length:

@@ -29,7 +29,7 @@ def _scatter(equation: Equation) -> Special | None:
     shape, dtype = equation.type.shape, equation.type.dtype
     if equation.params["axes"] != (0,) or dtype not in _ADDED or indices[0].type.dtype not in _INDICES:
         return None
-    if not values.type.size or not equation.type.size or values is indices[0]:
+    if not values.type.size or not equation.type.size:
         return None
     row = math.prod(shape[1:])
     body = Body(

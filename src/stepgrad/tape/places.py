@@ -20,7 +20,8 @@ _ENGINE = tuple(
     _ROOT + part
     for part in (
         *(folder + os.sep for folder in ("tape", "ops", "optim")),
-        *(module + ".py" for module in ("calls", "cells", "tensor", "transforms", "rules", "missing", "losses")),
+        *(module + ".py" for module in "calls cells compile entries losses missing recorded rules stale tensor".split()),
+        "transforms.py",
     )
 )
 _ENGINE += tuple(os.path.join(module.__path__[0], "") for module in (np, scipy))  # they call back into tensors

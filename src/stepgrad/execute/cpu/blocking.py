@@ -149,14 +149,15 @@ _TINY = 128
 """Multiply-adds of vectors that are emitted without a loop, and elements that are gathered one by one."""
 
 
-def choose(product: Product, target: Target, split: Split, threads: int = 1) -> Blocking:
+def choose(product: Product, target: Target, split: Split, threads: int = 1, fitting: int = 0) -> Blocking:
     """The blocking for a shape and a processor.
 
     Args:
         threads: how many will share the product; it decides how evenly the tiles can be dealt out. The bits of the
             result do not depend on it.
+        fitting: if not 0, the rows of a tile divide this number, so that shares may begin at multiples of it.
     """
-    return _cheapest(product, target, split, threads)[1]
+    return _cheapest(product, target, split, threads, fitting)[1]
 
 
 def best_split(product: Product, target: Target, threads: int) -> Split:
@@ -166,7 +167,7 @@ def best_split(product: Product, target: Target, threads: int) -> Split:
 
 
 @functools.cache
-def _cheapest(product: Product, target: Target, split: Split, threads: int) -> tuple[float, Blocking]:
+def _cheapest(product: Product, target: Target, split: Split, threads: int, fitting: int = 0) -> tuple[float, Blocking]:
     # Dot products are added up in another order, so whether they are used must not depend on the threads.
     if (split, threads) == ("rows", 1):
         tiles, dots = _tiles(product, target, split, threads), _dots(product, target, split)
@@ -174,6 +175,9 @@ def _cheapest(product: Product, target: Target, split: Split, threads: int) -> t
         tiles, dots = [], _dots(product, target, split)
     else:
         tiles, dots = _tiles(product, target, split, threads), []
+    if fitting:
+        tiles = [tile for tile in tiles if fitting % tile.tile_rows == 0]
+        dots = [tile for tile in dots if fitting % tile.tile_rows == 0]
     costs = [_cycles(product, blocking, threads) for blocking in tiles]
     costs += [_dots_cycles(product, blocking, threads) for blocking in dots]
     best = min(range(len(costs)), key=costs.__getitem__)

@@ -44,9 +44,15 @@ class Flag(enum.IntFlag):
     BARRIER = 1
     """All threads meet before it: it reads what another thread wrote, or overwrites what another may still read."""
     SINGLE = 2
-    """One thread does it alone: the row's number modulo the number of threads."""
+    """One thread does it alone: the number in the flags' bits from OWNER_SHIFT on, modulo the number of threads."""
     FALLBACK = 4
     """Python does it: thread 0 calls back with the row's number, and all threads meet before and after."""
+    CHECK = 8
+    """All threads do all of it, and end the run if it sets ABORT: an index is out of range, say."""
+
+
+OWNER_SHIFT = 8
+"""Of the number of the thread that does a row with `Flag.SINGLE`, in the row's flags."""
 
 
 class Row(enum.IntEnum):
@@ -263,12 +269,17 @@ def _run_thread(module: ir.Module, triple: str, barrier: ir.Function) -> ir.Func
                 with native:
                     with builder.if_else(flag(Flag.SINGLE), likely=False) as (single, shared):
                         with single:
-                            mine = builder.icmp_signed("==", builder.srem(row, threads), thread)
+                            owner = builder.lshr(flags, number(OWNER_SHIFT))
+                            mine = builder.icmp_signed("==", builder.srem(owner, threads), thread)
                             with builder.if_then(mine):
                                 call(builder, address, VOID, own, ids, number(0), number(1))
                         with shared:
                             call(builder, address, VOID, own, ids, thread, threads)
                     note(row, 1)
+                    with builder.if_then(flag(Flag.CHECK), likely=False):
+                        outside = builder.icmp_signed("!=", load(builder, program, Program.ABORT), number(0))
+                        with builder.if_then(outside, likely=False):
+                            builder.branch(finish)
         with builder.if_then(builder.icmp_signed("<", builder.add(step, number(1)), steps)):
             meet()
             advance()

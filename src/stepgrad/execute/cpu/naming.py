@@ -198,12 +198,12 @@ def identifier(name: str, taken: set[str]) -> str:
     """A Python identifier for a name, and none of those that are taken; it is taken then.
 
     Example:
-        >>> [identifier(t, set()) for t in ("0.weight", "d0.weight", "x", "lambda")]
-        ['weight_0', 'd0_weight', 'x', 'lambda_']
+        >>> [identifier(t, set()) for t in ("0.weight.m", "d0.weight", "x", "lambda")]
+        ['weight_0_m', 'd0_weight', 'x', 'lambda_']
     """
     parts = [p for p in re.split(r"\W+", name) if p] or ["x"]
-    while parts[0][0].isdigit() and not all(p[0].isdigit() for p in parts):
-        parts.append(parts.pop(0))
+    first = next((i for i, p in enumerate(parts) if not p[0].isdigit()), 0)
+    parts.insert(0, parts.pop(first))
     text = "_".join(parts)
     text = f"x{text}" if text[0].isdigit() else text
     text += "_" if keyword.iskeyword(text) else ""

@@ -6,6 +6,7 @@ middle end has little left to do, and its code generator is nearly all that comp
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import llvmlite.binding as llvm
 from llvmlite import ir
 
+from stepgrad.execute.cpu.functions import LIBRARY
+from stepgrad.execute.cpu.platform import library_addresses
 from stepgrad.execute.cpu.target import Target
 
 _engines: list[Any] = []
@@ -41,12 +44,20 @@ def assemble(text: str, target: Target) -> bytes:
 
 def load(objects: Sequence[bytes], names: Sequence[str], target: Target) -> dict[str, int]:
     """Puts object files into this process, for good, and finds functions in them."""
+    _know_library()
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target.machine())
     for code in objects:
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     _engines.append(engine)
     return {name: engine.get_function_address(name) for name in names}
+
+
+@functools.cache
+def _know_library() -> None:
+    """Tells LLVM where the functions of the C library are that kernels call."""
+    for name, address in library_addresses(LIBRARY).items():
+        llvm.add_symbol(name, address)
 
 
 def new_module(target: Target) -> ir.Module:

@@ -10,6 +10,7 @@ from stepgrad.execute.cpu.target import Target
 from stepgrad.passes.bodies import Body
 from stepgrad.passes.buffers import Buffers
 from stepgrad.passes.buffers import plan as plan_buffers
+from stepgrad.passes.checks import Check, checks_of, with_checks
 from stepgrad.passes.fusion import Fusion
 from stepgrad.passes.kinds import Kinds
 from stepgrad.passes.layouts import in_steps, layouts, own_outputs
@@ -23,8 +24,6 @@ from stepgrad.tape.tape import Tape
 
 SMALL = 4e5
 """Programs of fewer floating-point operations than this are run by one thread: waiting for others would take longer."""
-UNIT = 8
-"""Threads share out rows in multiples of this."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Plan:
         results: the tensors that are the user's outputs, each once.
         threads: how many threads run it at most.
         scratch: bytes of memory that each thread needs for itself.
+        checks: what is looked at before a cell is written: a flag, and what it means.
     """
 
     tape: Tape
@@ -52,13 +52,18 @@ class Plan:
     results: tuple[Equation, ...]
     threads: int
     scratch: int
+    checks: tuple[tuple[Equation, Check], ...]
 
 
 def make_plan(tape: Tape, user_outputs: int, target: Target, threads: int, verified: bool = False) -> Plan:
     """Decides how a recorded step is computed."""
+    count = len(tape.outputs)
+    tape, checks = checks_of(tape)
     tape, log = optimise(tape, verified)
     tape = _logged(log, "layouts", tape, layouts)
     tape, fusion, kernels = _lowered(tape, user_outputs, log)
+    flags = tape.outputs[count:]
+    kernels = with_checks(kernels, flags, fusion)
     works = {kernel: work(kernel) for kernel in kernels}
     if sum(works.values()) < SMALL:
         threads = 1
@@ -76,6 +81,7 @@ def make_plan(tape: Tape, user_outputs: int, target: Target, threads: int, verif
         results,
         threads,
         max((scratch_of(step.kernel.body, target, threads) for step in steps), default=0),
+        tuple(zip(flags, checks, strict=True)),
     )
 
 
@@ -103,7 +109,7 @@ def split_of(body: Body | None, target: Target, threads: int) -> Split | None:
     if body is None:
         return None
     if body.kind == "rows":
-        return rows.split_rows(body, UNIT)
+        return rows.split_rows(body, products.UNIT)
     if body.kind == "columns":
         return columns.split_columns(body, target)
     if body.kind != "product":

@@ -7,6 +7,7 @@ import functools
 import math
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,26 @@ def python_addresses(*names: str) -> tuple[int, ...] | None:
         return tuple(address_of(getattr(ctypes.pythonapi, name)) for name in names)
     except AttributeError:
         return None
+
+
+def library_addresses(names: Sequence[str]) -> dict[str, int]:
+    """The addresses of functions of the C library, of those that it has."""
+    found: dict[str, int] = {}
+    for library in _C_LIBRARIES.get(sys.platform, (None,)):
+        try:
+            loaded = ctypes.CDLL(library)
+        except OSError:
+            continue
+        for name in names:
+            if name not in found and hasattr(loaded, name):
+                found[name] = address_of(getattr(loaded, name))
+    return found
+
+
+_C_LIBRARIES: dict[str, tuple[str | None, ...]] = {
+    "win32": ("ucrtbase",),
+    "linux": ("libm.so.6", "libm.so", None),
+}
 
 
 def address_of(function: Any) -> int:

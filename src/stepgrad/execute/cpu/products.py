@@ -7,7 +7,7 @@ from typing import Any
 from llvmlite import ir
 
 from stepgrad.execute.cpu import points
-from stepgrad.execute.cpu.blocking import Blocking, Product, choose, scratch_bytes, unit
+from stepgrad.execute.cpu.blocking import Blocking, Product, best_split, choose, scratch_bytes, unit
 from stepgrad.execute.cpu.frame import FIXED, Frame, address, begin, emit_node, store
 from stepgrad.execute.cpu.matmul import emit_product
 from stepgrad.execute.cpu.packing import Index, add, index, loop, multiply
@@ -17,8 +17,11 @@ from stepgrad.passes.sharing import Split
 
 HEAVY = 12
 """An epilogue of more nodes is emitted once for a tile rather than once for each vector of it."""
-WIDE = 1 << 17
-"""From this many elements of the second matrix on, threads share out columns, so that each packs its own."""
+WIDE = 1 << 15
+"""Up to this many elements of the second matrix, threads share out rows: then a layer's results are
+where the next one reads them, and there need be no barrier between the two."""
+UNIT = 8
+"""Threads share out rows in multiples of this, in all kernels that have no reason to do otherwise."""
 
 
 def product_of(body: Body) -> Product:
@@ -45,14 +48,18 @@ def product_of(body: Body) -> Product:
 def plan(body: Body, target: Target, threads: int) -> tuple[Product, Blocking, Split]:
     """How a product is computed, and shared out."""
     product = product_of(body)
-    by_columns = body.rows == 1 and product.inner * product.columns >= WIDE
-    blocking = choose(product, target, "columns" if by_columns else "rows", threads)
     if body.rows > 1:
-        split = Split(body.rows, 1)
-    elif by_columns:
+        return product, choose(product, target, "rows"), Split(body.rows, 1)
+    large = product.inner * product.columns >= WIDE or product.a_transposed
+    if large and best_split(product, target, threads) == "columns":
+        blocking = choose(product, target, "columns", threads)
         split = Split(product.columns, unit(product, blocking, "columns"), axis="columns")
-    else:
+    elif large:
+        blocking = choose(product, target, "rows", threads)
         split = Split(product.rows, unit(product, blocking, "rows"))
+    else:
+        blocking = choose(product, target, "rows", threads, UNIT)
+        split = Split(product.rows, UNIT)
     return product, blocking, split
 
 

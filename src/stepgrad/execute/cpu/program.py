@@ -9,12 +9,19 @@ from typing import Any
 import numpy as np
 
 from stepgrad.buffers import changes
-from stepgrad.execute.cpu import library, platform
-from stepgrad.execute.cpu.driver import Flag
+from stepgrad.errors import IndexingError
+from stepgrad.execute.cpu import library, listing, platform
+from stepgrad.execute.cpu.described import Fallback, fallbacks
+from stepgrad.execute.cpu.driver import OWNER_SHIFT, Flag
+from stepgrad.execute.cpu.driver import Program as Word
 from stepgrad.execute.cpu.loaded import Loaded
+from stepgrad.execute.cpu.naming import Names
 from stepgrad.execute.cpu.plan import make_plan
+from stepgrad.execute.cpu.sources import source
 from stepgrad.execute.cpu.target import host
+from stepgrad.passes.checks import FAULT
 from stepgrad.tape.equation import CELL, CONSTANT, INPUT, LITERAL, Equation
+from stepgrad.tape.places import place_text
 from stepgrad.tape.tape import Tape
 from stepgrad.tensor import Array
 
@@ -35,7 +42,9 @@ class Program:
         plan = self._plan = make_plan(tape, user_outputs, self._target, threads or platform.cpus())
         self._slots = {e: i for i, e in enumerate(plan.tensors, start=1)}
         self._arena = platform.aligned(max(1, plan.buffers.size), 64)
-        self._constants = {e: np.ascontiguousarray(e.value) for e in plan.tensors if e.op is CONSTANT}
+        self._constants = {
+            e: np.ascontiguousarray(e.value) for e in plan.tensors if e.op is CONSTANT and e is not FAULT
+        }
         self._writes = bool(plan.fusion.assigned)
         arguments = [e for e in tape.inputs if e.op is INPUT]
         self._inputs = [(self._slots.get(e), e.type.dtype, e.type.nbytes) for e in arguments]
@@ -61,8 +70,10 @@ class Program:
                 flags |= Flag.FALLBACK
             else:
                 address = kernels[step.kernel.body, step.split]
-                if not step.split.length:
-                    flags |= Flag.SINGLE | step.owner << 8
+                if step.kernel.body.kind == "check":
+                    flags |= Flag.CHECK
+                if not step.split.length and not step.kernel.everyone:
+                    flags |= Flag.SINGLE | step.owner << OWNER_SHIFT
             ids = [slots[e] for e in step.kernel.operands]
             table.append((address, flags, len(operands), len(ids)))
             operands.extend(ids)
@@ -77,7 +88,9 @@ class Program:
             keep=self._arena,
         )
         for equation, slot in slots.items():
-            if equation.op is CELL:
+            if equation is FAULT:
+                loaded.set_slot(slot, loaded.address + 8 * Word.ABORT)
+            elif equation.op is CELL:
                 loaded.set_slot(slot, equation.params["cell"].bind().ctypes.data)
             elif equation.op is CONSTANT:
                 loaded.set_slot(slot, self._constants[equation].ctypes.data)
@@ -140,6 +153,8 @@ class Program:
             addresses[slot] = result.ctypes.data
         try:
             self._loaded.run(steps)
+            if self._plan.checks and self._loaded.block[Word.ABORT]:
+                raise self._outside()
         finally:
             if self._writes:
                 _changes[0] += 1
@@ -149,6 +164,46 @@ class Program:
             np.broadcast_to(np.asarray(found), lead) if literal else results[found]
             for found, literal in zip(self._outputs, self._literal, strict=True)
         ]
+
+    def _outside(self) -> IndexingError:
+        """The error for an index, or label, that was out of range. Nothing was changed."""
+        for flag, check in self._plan.checks:
+            if flag.op in (CONSTANT, LITERAL) or not self._memory(flag):
+                continue
+            name, kind = check.index.name or "an index", check.index.type
+            what = "label" if check.reader.op.name == "cross_entropy" else "index"
+            return IndexingError(
+                f"{name} {kind.shape} {kind.dtype} has an {what} that is out of range for {check.reader.op.name}\n"
+                f"  at {place_text(check.reader.where)}".replace("an label", "a label"),
+                f"they run from {check.low} to {check.high}; nothing was changed",
+                "look at the values that are passed in: x.min() and x.max()",
+            )
+        raise AssertionError("a check failed, but no flag is set")
+
+    # --- seeing inside
+
+    def __repr__(self) -> str:
+        return listing.listing(self._plan)
+
+    def log(self) -> listing.Story:
+        """What every pass changed and why; what was fused, what is stored, why threads wait. Print it."""
+        return listing.log(self._plan)
+
+    def fallbacks(self) -> list[Fallback]:
+        """The equations that NumPy computes inside of the program, and why; none, as a rule."""
+        return fallbacks(self._plan, Names(self._plan))
+
+    def source(self, kind: str = "numpy") -> str:
+        """The program as text.
+
+        Args:
+            kind: "numpy": a module whose function `step(inputs…, cells)` computes the same, kernel by kernel;
+                "llvm": the IR of each kernel; "asm": its machine code, as assembly.
+
+        Raises:
+            ArgumentError: another kind.
+        """
+        return source(self._plan, self._target, kind, len(self._outputs))
 
     # --- what NumPy computes
 

@@ -16,6 +16,8 @@ from stepgrad.passes.sharing import Split
 
 def split_special(body: Body, target: Target) -> Split:
     """How a special kernel is shared out."""
+    if body.kind == "check":
+        return Split(1)
     if body.kind == "random":
         return Split(-(-body.inner // 4), 16) if body.inner > 256 else Split(0)
     lanes = target.lanes(points.TYPES[body.dtypes[0]])
@@ -25,8 +27,19 @@ def split_special(body: Body, target: Target) -> Split:
 def emit_special(module: ir.Module, name: str, body: Body, split: Split, target: Target) -> None:
     """Emits a special kernel."""
     frame = begin(module, name, body, split)
-    (_emit_random if body.kind == "random" else _emit_scatter)(frame, split, target)
+    if body.kind == "check":
+        _emit_check(frame)
+    else:
+        (_emit_random if body.kind == "random" else _emit_scatter)(frame, split, target)
     frame.b.ret_void()
+
+
+def _emit_check(frame: Frame) -> None:
+    """Ends the run if the flag is set. All threads do this, so all of them end."""
+    b = frame.b
+    flag, fault = frame.operands
+    with b.if_then(load(b, flag, "bool", 0, 0, 0, None)):
+        store(b, index(1), fault, "int64", 0, 0, None)
 
 
 # --- adding rows where indices say
@@ -125,7 +138,8 @@ def _philox(b: ir.IRBuilder, key: list[ir.Value], number: ir.Value, purpose: int
         if turn:
             keys = [b.add(k, ir.Constant(I64, step)) for k, step in zip(keys, _STEPS, strict=True)]
         products = [
-            b.mul(b.zext(counter[2 * i], wide), ir.Constant(wide, multiplier)) for i, multiplier in enumerate(_MULTIPLIERS)
+            b.mul(b.zext(counter[2 * i], wide), ir.Constant(wide, multiplier))
+            for i, multiplier in enumerate(_MULTIPLIERS)
         ]
         high = [b.trunc(b.lshr(p, ir.Constant(wide, 64)), I64) for p in products]
         low = [b.trunc(p, I64) for p in products]
