@@ -75,6 +75,7 @@ class Fusion:
         home: the group of each equation that has one.
         stored: equations whose value is put into memory.
         assigned: equation of ASSIGN -> the cell's leaf.
+        unsettled: assignments whose values have to be copied first, or they would be read from cells already written.
     """
 
     def __init__(self, tape: Tape, kinds: Kinds) -> None:
@@ -84,6 +85,7 @@ class Fusion:
         self.home: dict[Equation, Group] = {}
         self.sunk: set[Equation] = set()
         self.assigned: dict[Equation, Equation] = {}
+        self.unsettled: set[Equation] = set()
         self._uses: dict[Equation, Uses] = {}
         self._depth: dict[Equation, int] = {}
         self._scalars: Group | None = None
@@ -122,6 +124,8 @@ class Fusion:
                 wanted.extend(equation.inputs)
             elif equation.op.name in PICKS:
                 wanted.append(equation.inputs[0])
+            elif equation.op is ASSIGN and equation.inputs[1].op.name == "alias":
+                wanted.append(equation.inputs[1])  # copied on purpose
             elif kind is Kind.VIEW and through(equation, tuple(range(len(equation.type.shape)))) is None:
                 wanted.append(equation.inputs[0])
         stored = set()
@@ -282,10 +286,13 @@ class Fusion:
             others = [g for g in readers.get(cell, ()) if g is not group]
             if any(g.position > group.position for g in others) or not group.reads.get(cell, True) or cell in outputs:
                 late.append(assign)
+        written = set(self.assigned.values())
         for assign in late:
             group = self.home.pop(assign)
             group.members.remove(assign)
             del group.at[assign]
+            if any(x in written for x in self.uses(assign)):
+                self.unsettled.add(assign)
             copy = self._begin("rows", assign.type.shape)
             self._join(copy, assign, identity(assign.type.shape))
             copy.reads.clear()

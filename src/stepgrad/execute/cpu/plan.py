@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from stepgrad.execute.cpu import columns, points, products, rows, specials
 from stepgrad.execute.cpu.target import Target
+from stepgrad.passes.assignments import freed, last_assignments
 from stepgrad.passes.bodies import Body
 from stepgrad.passes.buffers import Buffers
 from stepgrad.passes.buffers import plan as plan_buffers
@@ -57,9 +58,12 @@ class Plan:
 
 def make_plan(tape: Tape, user_outputs: int, target: Target, threads: int, verified: bool = False) -> Plan:
     """Decides how a recorded step is computed."""
-    count = len(tape.outputs)
+    count, changes, before = len(tape.outputs), Changes(), len(tape)
+    tape = last_assignments(tape, user_outputs, changes)
+    assigned = Entry("assignments", before, len(tape), changes)
     tape, checks = checks_of(tape)
     tape, log = optimise(tape, verified)
+    log.entries.insert(0, assigned)
     tape = _logged(log, "layouts", tape, layouts)
     tape, fusion, kernels = _lowered(tape, user_outputs, log)
     flags = tape.outputs[count:]
@@ -90,6 +94,10 @@ def _lowered(tape: Tape, user_outputs: int, log: Log) -> tuple[Tape, Fusion, lis
     while True:
         tape = _logged(log, "outputs", tape, lambda t, changes: own_outputs(t, user_outputs, changes))
         fusion = Fusion(tape, Kinds(points.can_emit))
+        if fusion.unsettled:
+            unsettled = fusion.unsettled
+            tape = _logged(log, "assignments", tape, lambda t, changes: freed(t, unsettled, changes))  # noqa: B023
+            continue
         try:
             return tape, fusion, Lowering(fusion).kernels
         except Uneven as found:
