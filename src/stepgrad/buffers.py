@@ -15,6 +15,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector register."""
 
+JOINED = -1
+"""What the owner of a guard says that has been joined to another."""
+
 changes = np.zeros(1, np.int64)
 """How many runs of programs, in this process, have written to buffers. Each such run counts it up by one,
 in native code or here; a snapshot of a buffer is right as long as the count is the one it was taken at."""
@@ -26,12 +29,19 @@ class Guard:
     """Keeps programs that use the same buffers from running at the same time. A context manager.
 
     Guards are joined when a program uses the buffers of several; the joined ones act as one.
+
+    Attributes:
+        lock: held by who uses the buffers.
+        owner: int64, one element, for native code that does not take the lock: the thread that uses the
+            buffers, 0 for none, or `JOINED`. Only a small program does that, which holds the GIL from
+            beginning to end; it looks here, and takes the lock after all if the buffers are in use.
     """
 
-    __slots__ = ("__weakref__", "_held", "_next", "lock")
+    __slots__ = ("__weakref__", "_held", "_next", "lock", "owner")
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        self.owner = np.zeros(1, np.int64)
         self._next: Guard | None = None
         self._held: list[Any] = []
         locked.add(self)
@@ -54,10 +64,15 @@ class Guard:
             guard = guard._next  # it was joined to another
 
     def __enter__(self) -> None:
-        self._held.append(self.acquire())
+        lock = self.acquire()
+        owner = self.root().owner
+        self._held.append((lock, owner, int(owner[0])))
+        owner[0] = threading.get_ident()
 
     def __exit__(self, *error: object) -> None:
-        self._held.pop().release()
+        lock, owner, before = self._held.pop()
+        owner[0] = before
+        lock.release()
 
 
 class _Locks:
@@ -74,6 +89,8 @@ class _Locks:
         self.joining = threading.Lock()
         for each in self.all:
             each.lock = threading.RLock()
+            if isinstance(each, Guard) and each.owner[0] != JOINED:
+                each.owner[0] = 0
 
 
 locked = _Locks()
@@ -93,6 +110,7 @@ def join(guards: Iterable[Guard]) -> Guard:
             for other in others:
                 with other.lock:
                     other._next = first
+                    other.owner[0] = JOINED  # for good: its programs look for the new one
         finally:
             first.lock.release()
     return first

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stepgrad.buffers import Buffer
+from stepgrad.buffers import Buffer, Guard
 from stepgrad.errors import DtypeError, ShapeError, UnsupportedError
 from stepgrad.tape.equation import CELL, Equation, Role
 from stepgrad.tape.leaves import as_tensor, read_only_copy
@@ -67,6 +67,11 @@ class Cell(ArrayLike):
         a multiple of 64. Whoever writes to it holds the `guard` and counts `stepgrad.buffers.changes` up.
         """
         return self._bound().array
+
+    @property
+    def guard(self) -> Guard:
+        """What whoever uses the buffer holds."""
+        return self._bound().guard
 
     def _bound(self) -> Buffer:
         if self._buffer is None:

@@ -7,6 +7,7 @@ import functools
 import inspect
 import re
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,13 +47,22 @@ class Compiled:
         self._entries: dict[Any, Entry] = {}
         self._last: Entry | None = None  # the last one used, if calls can be matched with it at a glance
         self._used: Entry | None = None
+        self._fast: Callable[..., Any] | None = None  # its builtin function, if it has one
         code = getattr(fn, "__code__", None)
         self._cut = Cut("a compiled function", None if code is None else (code, 0), ())
         self.lock = threading.RLock()
         locked.add(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        entry = self._last
+        fast, entry = self._fast, self._last
+        if fast is not None and not kwargs:
+            if entry is None:  # a small program, which nobody can come between
+                return fast(*args)
+            lock = entry.guard.acquire()
+            try:
+                return fast(*args)
+            finally:
+                lock.release()
         if entry is None or kwargs or len(args) != entry.count or RECORDING.get() is not _EAGER:
             return self._call(args, kwargs)
         values = []
@@ -189,7 +199,7 @@ class Compiled:
                 entry = self._record(arguments)
                 again = steps > 1 and recheck != "never"
             if again:
-                self._last = None
+                self._last = self._fast = None
                 args, kwargs = arguments.rebuild(arguments.values)
                 try:
                     check(entry.recorded, record_step(self.fn, args, kwargs, self._names), self._name)
@@ -199,8 +209,21 @@ class Compiled:
                 entry.checked = True
             self._entries[arguments.key] = self._used = entry
             settled = recheck == "never" or (recheck == "second" and entry.checked)
-            self._last = entry if settled and arguments.flat else None
+            self._last, self._fast = (entry, self._builtin(entry)) if settled and arguments.flat else (None, None)
+            if self._fast is not None and entry.engine.small:
+                self._last = None
         return entry
+
+    def _builtin(self, entry: Entry) -> Callable[..., Any] | None:
+        """The builtin function that runs an entry's program, if the executor makes such functions."""
+        this = weakref.ref(self)
+
+        def slow(*args: Any) -> Any:
+            compiled = this()
+            assert compiled is not None  # it is calling this
+            return compiled._call(args, {})
+
+        return entry.builtin(slow, (RECORDING, _EAGER))
 
     def _record(self, arguments: Arguments) -> Entry:
         memory, threads, _, shadow, executor = self._settings

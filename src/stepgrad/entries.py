@@ -68,6 +68,7 @@ class Entry:
 
     __slots__ = (
         "_cut",
+        "_fast",
         "_single",
         "checked",
         "count",
@@ -96,7 +97,30 @@ class Entry:
         self.linked = not recorded.written
         self.sources = Sources(tuple(cell for cell in recorded.cells if cell.is_trained))
         self._cut = (cut,)
+        self._fast: Callable[..., Any] | None = None
         self._single = recorded.results == (0,) and recorded.paths == ("",) and not self.types[0].weak
+
+    def builtin(self, slow: Callable[..., Any], context: tuple[Any, Any]) -> Callable[..., Any] | None:
+        """A builtin function for calls with arrays that fit; all others are passed on to `slow`."""
+        make = getattr(self.engine, "fast", None)
+        if make is None:
+            return None
+        if self._fast is None:
+            finish = self._finish if self._single and not self.linked else self._finish_any
+            self._fast = make(slow=slow, finish=finish, tensors=not self.linked, context=context)
+        return self._fast
+
+    def _finish_any(self, *values: Array) -> Any:
+        for value in values:
+            value.flags.writeable = False
+        return self.result(values, self.sources)
+
+    def _finish(self, value: Array) -> Tensor:
+        """As `_finish_any`, for the result that most steps have."""
+        value.flags.writeable = False
+        equation = Equation(CONSTANT, (), {}, self.types[0], False)
+        equation.cut = self._cut
+        return Tensor(value, equation)
 
     def result(self, values: Sequence[Array], sources: Sources, steps: int | None = None) -> Any:
         """What the function returns, put together from the values of the outputs."""

@@ -48,6 +48,10 @@ class UnsupportedError(StepgradError, TypeError):
     """A NumPy function or argument that stepgrad does not differentiate."""
 
 
+class BudgetError(StepgradError, ValueError):
+    """A budget of memory that a program does not fit into, whatever is computed again."""
+
+
 class VerificationError(StepgradError, ValueError):
     """A tape that breaks its own rules; a pass or an op is at fault, not the user."""
 

@@ -30,8 +30,8 @@ class Kind(enum.Enum):
 VIEWS = frozenset("reshape transpose expand getitem flip".split())
 REDUCTIONS = frozenset("sum max min prod any all".split())
 CHEAP = frozenset(
-    "absolute add alias assign astype bitwise_and bitwise_or clip equal fabs greater greater_equal isnan isfinite isinf "
-    "leaky_relu less less_equal logical_and logical_not logical_or logical_xor maximum minimum multiply negative "
+    "absolute add alias assign astype bitwise_and bitwise_or clip equal fabs greater greater_equal isnan isfinite "
+    "isinf leaky_relu less less_equal logical_and logical_not logical_or logical_xor maximum minimum multiply negative "
     "not_equal one_hot positive relu sign square subtract where".split()
 )
 """Pointwise ops that cost no more than reading a value from memory: computed again rather than stored."""

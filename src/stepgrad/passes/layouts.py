@@ -16,9 +16,7 @@ from stepgrad.tape.recording import record, recording
 from stepgrad.tape.tape import Tape
 
 RESHAPED = Rewrite("copied before a reshape", "its elements do not lie in the order in which the reshape takes them")
-UNEVEN = Rewrite(
-    "taken axis by axis", "its elements do not lie evenly over the axes; sums are only put in another order"
-)
+UNEVEN = Rewrite("taken axis by axis", "its elements do not lie evenly over the axes; sums are put in another order")
 RETURNED = Rewrite("copied for the caller", "what a step returns is not overwritten by the next")
 MULTIPLIED = Rewrite("copied before a product", "neither its rows nor its columns lie side by side in memory")
 

@@ -362,10 +362,8 @@ class _Axes:
 
     def _steps(self) -> list[tuple[int, ...]]:
         found = [node[3][2] for node in self.nodes if node[0] in ("load", "pick")] + [store[3] for store in self.stores]
-        for node in self.nodes:
-            if node[0] == "index" and node[3][1] >= 0:
-                found.append(tuple([1 if i == node[3][1] else 0 for i in range(len(self.lengths))]))
-        return found
+        numbered = [node[3][1] for node in self.nodes if node[0] == "index" and node[3][1] >= 0]
+        return found + [tuple([int(i == axis) for i in range(len(self.lengths))]) for axis in numbered]
 
     def merge(self, d: int) -> None:
         """Makes axes d and d + 1 one, if everything steps through them evenly."""

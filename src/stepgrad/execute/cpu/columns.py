@@ -88,8 +88,10 @@ class _Columns:
         """Columns [low, high); their number is a multiple of the width, except at the matrix's end."""
         b, unit, inner = self.b, self.lanes * self.width, self.body.inner
         whole = inner - inner % unit
-        end: Index = min(high, whole) if isinstance(high, int) else None  # type: ignore[assignment]
-        if end is None:
+        end: Index
+        if isinstance(high, int):
+            end = min(high, whole)
+        else:
             end = b.select(b.icmp_signed("<", index(high), index(whole)), index(high), index(whole))
         if whole:
             loop(
@@ -156,9 +158,8 @@ class _Columns:
     def _after(self, numbers: list[Index], start: Index, mask: Any, values: dict[int, ir.Value]) -> None:
         point = [*numbers, 0, start]
         for i, level in enumerate(self.frame.levels):
-            if i not in values and level != DEEP:
-                if all(a in values for a in self.body.nodes[i][2]):
-                    values[i] = emit_node(self.frame, i, values, point, self.lanes, mask)
+            if i not in values and level != DEEP and all(a in values for a in self.body.nodes[i][2]):
+                values[i] = emit_node(self.frame, i, values, point, self.lanes, mask)
         for node, operand, offset, steps in self.body.stores:
             where = address(self.b, offset, steps, point)
             x = points.splat(self.b, values[node], self.lanes)

@@ -10,8 +10,9 @@ import numpy as np
 from llvmlite import ir
 
 from stepgrad.execute.cpu import points
+from stepgrad.execute.cpu.instructions import declared, suffix
 from stepgrad.execute.cpu.packing import I32, I64, add, index, multiply
-from stepgrad.execute.cpu.points import I1, I8, TYPES, declared, lanes_of, suffix
+from stepgrad.execute.cpu.points import I1, I8, TYPES, lanes_of
 from stepgrad.passes.bodies import Body
 from stepgrad.passes.sharing import Split
 
@@ -229,8 +230,8 @@ def store(
         b.store(value, pointer, align=size)
     elif step == 1:
         name = f"llvm.masked.store.{suffix(value.type)}.p0"
-        signature = ir.FunctionType(ir.VoidType(), [value.type, POINTER, I32, mask.type])
-        b.call(declared(b, name, signature), [value, pointer, ir.Constant(I32, size), mask])
+        arguments = [value, pointer, ir.Constant(I32, size), mask]
+        b.call(declared(b, name, ir.VoidType(), [x.type for x in arguments]), arguments)
     else:
         for lane in range(present(lanes, mask)):
             target = b.gep(pointer, [index(lane * step)], source_etype=memory)
@@ -244,9 +245,8 @@ def memory_bytes(dtype: str) -> int:
 
 def _masked_load(b: ir.IRBuilder, pointer: ir.Value, vector: ir.VectorType, mask: Any, size: int) -> ir.Value:
     name = f"llvm.masked.load.{suffix(vector)}.p0"
-    signature = ir.FunctionType(vector, [POINTER, I32, mask.type, vector])
-    none = ir.Constant(vector, [0] * vector.count)
-    return b.call(declared(b, name, signature), [pointer, ir.Constant(I32, size), mask, none])
+    arguments = [pointer, ir.Constant(I32, size), mask, ir.Constant(vector, [0] * vector.count)]
+    return b.call(declared(b, name, vector, [x.type for x in arguments]), arguments)
 
 
 def _gather(b: ir.IRBuilder, pointer: ir.Value, vector: ir.VectorType, step: int, mask: Any, size: int) -> ir.Value:

@@ -80,7 +80,7 @@ def _kernel(kernel: Described, kernels: Sequence[Described]) -> list[str]:
     ):
         lines += _wrapped(f"    {does:<8}", _together(operands))
     twins = [k.name for k in kernels if k.function == kernel.function and k is not kernel] if kernel.function else []
-    same = f"; its machine function also runs {_ranges(twins)}" if twins else ""
+    same = f"; its machine function also runs {ranges(twins)}" if twins else ""
     lines += _wrapped("    runs    ", [kernel.shared + same])
     if kernel.lines:
         lines += _wrapped("    from    ", [", ".join(kernel.lines)])
@@ -160,17 +160,15 @@ def _repeated(kernels: Sequence[Described], i: int) -> tuple[int, int]:
 
 
 def _folded(kernels: Sequence[Described], period: int, times: int) -> list[str]:
-    what = (
-        f"the kernel {kernels[0].name}" if period == 1 else f"the kernels {_ranges(k.name for k in kernels[:period])}"
-    )
+    what = f"the kernel {kernels[0].name}" if period == 1 else f"the kernels {ranges(k.name for k in kernels[:period])}"
     rest = kernels[period:]
     ends = [k.chain[-1] for k in rest[period - 1 :: period] if k.chain]
     shown = ends if len(ends) < 5 else [*ends[:2], "…", ends[-1]]
     again = f"{what} again, {times - 1} times more: to {', '.join(shown)}"
-    return _wrapped(f"{_ranges(k.name for k in rest)}  ", [again])
+    return _wrapped(f"{ranges(k.name for k in rest)}  ", [again])
 
 
-def _ranges(names: Iterable[str]) -> str:
+def ranges(names: Iterable[str]) -> str:
     """`k1-k4, k7` of k1, k2, k3, k4 and k7."""
     numbers = [int(name[1:]) for name in names]
     parts: list[list[int]] = []

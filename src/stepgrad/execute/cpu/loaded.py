@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from stepgrad.buffers import JOINED
 from stepgrad.errors import StepgradError
 from stepgrad.execute.cpu import platform
 from stepgrad.execute.cpu.driver import LINE, Code, Entered, Flag, Program, Row
@@ -40,6 +41,7 @@ class Loaded:
         owner: int64, one element: where the owner is noted. Programs that write to the same buffers are
             given the same one, so that only one of them runs at a time. By default the program's own.
         changes: int64, one element: a counter that each run counts up by one when all is written.
+        found: the error for a run that a row with `Flag.CHECK` has ended.
         keep: what has to live as long as the program: machine code, buffers.
 
     Attributes:
@@ -59,6 +61,7 @@ class Loaded:
         fallback: Callable[[int], None] | None = None,
         owner: Words | None = None,
         changes: Words | None = None,
+        found: Callable[[], BaseException] | None = None,
         keep: Any = None,
     ) -> None:
         self.threads = max(1, min(threads, MAXIMUM))
@@ -75,10 +78,9 @@ class Loaded:
         self.addresses[:, 0] = self._scratch.ctypes.data + stride * np.arange(self.threads)
         self._error: BaseException | None = None
         self._callback = _CALLBACK(_caller(weakref.ref(self), fallback)) if fallback else None
-        self.owner = _words(1) if owner is None else owner
-        self._owner = self.owner.data  # an element of a memoryview is read twice as fast
         self._native = native()
         self._changes = changes
+        self._found = found
         self._torn = False
 
         self.block = _words(Program.WORDS)
@@ -90,13 +92,19 @@ class Loaded:
         block[Program.SLOTS], block[Program.SLOTS_PER_THREAD] = self.addresses.ctypes.data, per_thread
         block[Program.CALLBACK] = platform.address_of(self._callback) if self._callback else 0
         block[Program.YIELD] = platform.yield_address()
-        block[Program.OWNER] = self.owner.ctypes.data
+        self.share(_words(1) if owner is None else owner)
         block[Program.CHANGES] = 0 if changes is None else changes.ctypes.data
         if self._callback is None and np.any(self._table[:, Row.FLAGS] & Flag.FALLBACK):
             raise ValueError("rows with Flag.FALLBACK, but nothing that does them")
         _programs.add(self)
 
     # --- setting up
+
+    def share(self, owner: Words) -> None:
+        """Says where the owner is noted from now on."""
+        self.owner = owner
+        self._owner = owner.data  # an element of a memoryview is read twice as fast
+        self.block[Program.OWNER] = owner.ctypes.data
 
     def set_slot(self, slot: int, address: int) -> None:
         """Says where a slot's buffer is, for all threads."""
@@ -178,8 +186,10 @@ class Loaded:
                 native.leave(self.address)
 
     def fail(self) -> None:
-        """Raises what a row that Python does raised in the last run."""
+        """Raises what a row that Python does raised in the last run, or what a check has found."""
         error, self._error = self._error, None
+        if error is None and self._found is not None:
+            error = self._found()
         if error is not None:
             raise error
 
@@ -230,12 +240,19 @@ _FORKED = -1
 """No thread's identity."""
 
 
+_forking: list[Loaded] = []
+
+
+def _before_fork() -> None:
+    _forking[:] = [program for program in _programs if program.owner[0] not in (0, JOINED, get_ident())]
+
+
 def _after_fork() -> None:
     """Programs that other threads were running are unusable in the new process; `_FORKED` keeps them entered."""
-    for program in _programs:
-        if program.owner[0] not in (0, get_ident()):
-            program.owner[0], program._torn = _FORKED, True
+    for program in _forking:
+        program.owner[0], program._torn = _FORKED, True
+    _forking.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_forking.clear, after_in_child=_after_fork)

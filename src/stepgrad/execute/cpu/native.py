@@ -6,6 +6,7 @@ middle end has little left to do, and its code generator is nearly all that comp
 
 from __future__ import annotations
 
+import ctypes
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from stepgrad.execute.cpu.platform import library_addresses
 from stepgrad.execute.cpu.target import Target
 
 _engines: list[Any] = []
-"""Machine code is never freed: a worker thread, or a program, may be running it when the interpreter exits."""
+"""Machine code is never freed, not even when the interpreter exits: another thread may be running it then."""
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(_engines))
 
 
 def assemble(text: str, target: Target) -> bytes:

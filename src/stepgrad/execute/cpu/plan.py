@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stepgrad.execute.cpu import columns, points, products, rows, specials
 from stepgrad.execute.cpu.target import Target
 from stepgrad.passes.assignments import freed, last_assignments
 from stepgrad.passes.bodies import Body
-from stepgrad.passes.buffers import Buffers
+from stepgrad.passes.buffers import Buffers, plan_tightly
 from stepgrad.passes.buffers import plan as plan_buffers
 from stepgrad.passes.checks import Check, checks_of, with_checks
 from stepgrad.passes.fusion import Fusion
@@ -17,6 +17,7 @@ from stepgrad.passes.kinds import Kinds
 from stepgrad.passes.layouts import in_steps, layouts, own_outputs
 from stepgrad.passes.lowering import Kernel, Lowering, Uneven
 from stepgrad.passes.pipeline import Entry, Log, optimise
+from stepgrad.passes.rematerialise import Rematerialised, rematerialise
 from stepgrad.passes.rewriting import Changes
 from stepgrad.passes.scheduling import Step, schedule
 from stepgrad.passes.sharing import Split
@@ -42,6 +43,7 @@ class Plan:
         threads: how many threads run it at most.
         scratch: bytes of memory that each thread needs for itself.
         checks: what is looked at before a cell is written: a flag, and what it means.
+        rematerialised: what is computed again to save memory, if anything had to be done about it.
     """
 
     tape: Tape
@@ -54,10 +56,25 @@ class Plan:
     threads: int
     scratch: int
     checks: tuple[tuple[Equation, Check], ...]
+    rematerialised: Rematerialised | None
 
 
-def make_plan(tape: Tape, user_outputs: int, target: Target, threads: int, verified: bool = False) -> Plan:
-    """Decides how a recorded step is computed."""
+def make_plan(
+    tape: Tape, user_outputs: int, target: Target, threads: int, verified: bool = False, memory: int | None = None
+) -> Plan:
+    """Decides how a recorded step is computed.
+
+    Args:
+        tape: what was recorded.
+        user_outputs: how many of its outputs are the user's.
+        target: the processor.
+        threads: how many may run it.
+        verified: check the tape after every pass.
+        memory: bytes that the tensors between kernels may take; None: as many as it takes to be fast.
+
+    Raises:
+        BudgetError: they do not fit.
+    """
     count, changes, before = len(tape.outputs), Changes(), len(tape)
     tape = last_assignments(tape, user_outputs, changes)
     assigned = Entry("assignments", before, len(tape), changes)
@@ -66,27 +83,47 @@ def make_plan(tape: Tape, user_outputs: int, target: Target, threads: int, verif
     log.entries.insert(0, assigned)
     tape = _logged(log, "layouts", tape, layouts)
     tape, fusion, kernels = _lowered(tape, user_outputs, log)
-    flags = tape.outputs[count:]
-    kernels = with_checks(kernels, flags, fusion)
+    kernels = with_checks(kernels, tape.outputs[count:], fusion)
     works = {kernel: work(kernel) for kernel in kernels}
     if sum(works.values()) < SMALL:
         threads = 1
     steps = schedule(kernels, lambda kernel: split_of(kernel.body, target, threads), works.__getitem__)
-    results = tuple(dict.fromkeys(e for e in tape.outputs[:user_outputs] if e.op not in leaves))
-    tensors = dict.fromkeys(e for step in steps for e in step.kernel.operands)
-    elsewhere = {e for e in tensors if e.op in leaves} | set(results)
+    buffers = plan_buffers(steps, _elsewhere(tape, user_outputs, steps))
+    rematerialised = None
+    if memory is not None and buffers.size > memory:
+
+        def fitted(tape: Tape, log: Log) -> tuple[Tape, Fusion, list[Step], Buffers]:
+            tape, fusion, kernels = _lowered(tape, user_outputs, log)
+            kernels = with_checks(kernels, tape.outputs[count:], fusion)
+            steps = schedule(kernels, lambda kernel: split_of(kernel.body, target, threads), work, in_order=True)
+            return tape, fusion, *plan_tightly(steps, _elsewhere(tape, user_outputs, steps))
+
+        results = set(tape.outputs[:user_outputs])
+        rematerialised = rematerialise(fusion, results, memory, lambda t: fitted(t, Log(t))[-1].size)
+        log.entries.append(Entry("rematerialisation", len(tape), len(rematerialised.tape), rematerialised.changes))
+        tape, fusion, steps, buffers = fitted(rematerialised.tape, log)
     return Plan(
         tape,
         log,
         fusion,
         tuple(steps),
-        plan_buffers(steps, elsewhere),
-        tuple(tensors),
-        results,
+        buffers,
+        tuple(dict.fromkeys(e for step in steps for e in step.kernel.operands)),
+        _results(tape, user_outputs),
         threads,
         max((scratch_of(step.kernel.body, target, threads) for step in steps), default=0),
-        tuple(zip(flags, checks, strict=True)),
+        tuple(zip(tape.outputs[count:], checks, strict=True)),
+        rematerialised,
     )
+
+
+def _results(tape: Tape, user_outputs: int) -> tuple[Equation, ...]:
+    return tuple(dict.fromkeys(e for e in tape.outputs[:user_outputs] if e.op not in leaves))
+
+
+def _elsewhere(tape: Tape, user_outputs: int, steps: Sequence[Step]) -> set[Equation]:
+    """What has memory of its own: leaves, and what is returned."""
+    return {e for step in steps for e in step.kernel.operands if e.op in leaves}.union(_results(tape, user_outputs))
 
 
 def _lowered(tape: Tape, user_outputs: int, log: Log) -> tuple[Tape, Fusion, list[Kernel]]:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from stepgrad.execute.cpu import functions
+from stepgrad.execute.cpu import functions, instructions
+from stepgrad.execute.cpu.instructions import element_of, fma, shaped
 from stepgrad.tape.equation import Equation
 
 I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
@@ -33,27 +34,24 @@ TYPES: dict[str, ir.Type] = {
 }
 
 
-def element(value: ir.Value) -> ir.Type:
-    """The type of a scalar, or of a vector's elements."""
-    return value.type.element if isinstance(value.type, ir.VectorType) else value.type
-
-
-def lanes_of(value: ir.Value) -> int:
-    """How many numbers a value has; 0 for a scalar."""
-    return value.type.count if isinstance(value.type, ir.VectorType) else 0
-
-
 def constant(dtype: str, value: Any, lanes: int = 0) -> ir.Constant:
     """A number, in all lanes of a vector if there are any."""
-    type = TYPES[dtype]
-    number = float(value) if dtype.startswith("float") else int(value)
-    return ir.Constant(ir.VectorType(type, lanes), [number] * lanes) if lanes else ir.Constant(type, number)
+    return instructions.constant(shaped(TYPES[dtype], lanes), value)
 
 
 def like(x: ir.Value, value: Any) -> ir.Constant:
     """A number of the same type as a value."""
-    name = next(name for name, type in TYPES.items() if type == element(x))
-    return constant(name, value, lanes_of(x))
+    return instructions.constant(x.type, value)
+
+
+def element(value: ir.Value) -> ir.Type:
+    """The type of a scalar, or of a vector's elements."""
+    return element_of(value.type)
+
+
+def lanes_of(value: ir.Value) -> int:
+    """How many numbers a value has; 0 for a scalar."""
+    return instructions.lanes_of(value.type)
 
 
 def is_float(x: ir.Value) -> bool:
@@ -106,26 +104,6 @@ def _compare(b: ir.IRBuilder, how: str, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.icmp_unsigned(how, x, y) if element(x) == I1 else b.icmp_signed(how, x, y)
 
 
-def suffix(type: ir.Type) -> str:
-    """How LLVM names a type in an intrinsic's name: "f32", "v16f32"."""
-    if isinstance(type, ir.VectorType):
-        return f"v{type.count}{suffix(type.element)}"
-    return f"i{type.width}" if isinstance(type, ir.IntType) else "f64" if isinstance(type, ir.DoubleType) else "f32"
-
-
-def declared(b: ir.IRBuilder, name: str, signature: ir.FunctionType) -> ir.Function:
-    """A function from outside, declared once in the module."""
-    found = b.module.globals.get(name)
-    return found if found is not None else ir.Function(b.module, signature, name)
-
-
-def _intrinsic(name: str) -> Callable[..., ir.Value]:
-    def emit(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
-        return b.call(declared(b, f"llvm.{name}.{suffix(x.type)}", ir.FunctionType(x.type, [x.type])), [x])
-
-    return emit
-
-
 def _arithmetic(floating: str, integer: str) -> Callable[..., ir.Value]:
     return lambda b, x, y: getattr(b, floating if is_float(x) else integer)(x, y)
 
@@ -136,7 +114,7 @@ def _negative(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 def _absolute(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     if is_float(x):
-        return _intrinsic("fabs")(b, x)
+        return instructions.absolute(b, x)
     return b.select(b.icmp_signed("<", x, like(x, 0)), b.neg(x), x)
 
 
@@ -154,8 +132,11 @@ def _square(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     return b.fmul(x, x) if is_float(x) else b.mul(x, x)
 
 
-_reciprocal = lambda b, x: b.fdiv(like(x, 1.0), x)
-_sqrt = _intrinsic("sqrt")
+def _reciprocal(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    return b.fdiv(like(x, 1.0), x)
+
+
+_sqrt = instructions.sqrt
 
 
 def _constant_power(b: ir.IRBuilder, x: ir.Value, exponent: float) -> ir.Value:
@@ -194,14 +175,13 @@ def _ndtr(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     exact = math.sqrt(0.5)
     high = float(np.float32(exact)) if isinstance(element(x), ir.FloatType) else exact
     z = b.fmul(x, like(x, -high))
-    multiply_add = declared(b, f"llvm.fma.{suffix(x.type)}", ir.FunctionType(x.type, [x.type] * 3))
-    lost = b.call(multiply_add, [x, like(x, -high), b.fneg(z)])
-    lost = b.call(multiply_add, [x, like(x, high - exact), lost])
+    lost = fma(b, x, like(x, -high), b.fneg(z))
+    lost = fma(b, x, like(x, high - exact), lost)
     tail = b.fmul(b.fmul(z, like(x, -2.0)), lost)
     tail = b.select(b.fcmp_ordered(">", z, like(x, 1.0)), tail, like(x, 0.0))
     tail = b.select(b.fcmp_ordered("<", z, like(x, 50.0)), tail, like(x, 0.0))
     half = b.fmul(functions.call(b, "erfc", z), like(x, 0.5))
-    return b.call(multiply_add, [half, tail, half])
+    return fma(b, half, tail, half)
 
 
 _POINTS: dict[str, Callable[..., ir.Value]] = {
@@ -239,10 +219,10 @@ _FLOATING: dict[str, Callable[..., ir.Value]] = {
     "constant_power": _constant_power,
     "constant_base": _constant_base,
     "leaky_relu": _leaky_relu,
-    "floor": _intrinsic("floor"),
-    "ceil": _intrinsic("ceil"),
-    "trunc": _intrinsic("trunc"),
-    "rint": _intrinsic("rint"),
+    "floor": instructions.floor,
+    "ceil": instructions.ceil,
+    "trunc": instructions.trunc,
+    "rint": instructions.rint,
     "isnan": lambda b, x: b.fcmp_unordered("uno", x, x),
     "isfinite": _isfinite,
     "isinf": lambda b, x: b.fcmp_ordered("==", _absolute(b, x), like(x, math.inf)),

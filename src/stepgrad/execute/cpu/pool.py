@@ -86,7 +86,6 @@ class Workers:
     """The pool: its words in memory, which native code reads, and what starts and stops its threads."""
 
     def __init__(self) -> None:
-        keep_forever(machine._engines)
         self._memory = platform.aligned(MAXIMUM * Mailbox.WORDS * 8, 4096).view(np.int64)
         keep_forever(self._memory)
         self.address: int = self._memory.ctypes.data

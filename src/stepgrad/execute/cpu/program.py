@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,14 @@ from stepgrad.buffers import changes
 from stepgrad.errors import IndexingError
 from stepgrad.execute.cpu import library, listing, platform
 from stepgrad.execute.cpu.described import Fallback, fallbacks
+from stepgrad.execute.cpu.builtin import Port, fast_entry
 from stepgrad.execute.cpu.driver import OWNER_SHIFT, Flag
 from stepgrad.execute.cpu.driver import Program as Word
 from stepgrad.execute.cpu.loaded import Loaded
 from stepgrad.execute.cpu.naming import Names
 from stepgrad.execute.cpu.plan import make_plan
+from stepgrad.execute.cpu.profiling import Profile, profile
+from stepgrad.execute.cpu.shadowing import Shadow
 from stepgrad.execute.cpu.sources import source
 from stepgrad.execute.cpu.target import host
 from stepgrad.passes.checks import FAULT
@@ -24,8 +27,6 @@ from stepgrad.tape.equation import CELL, CONSTANT, INPUT, LITERAL, Equation
 from stepgrad.tape.places import place_text
 from stepgrad.tape.tape import Tape
 from stepgrad.tensor import Array
-
-_changes = changes.data
 
 
 class Program:
@@ -45,14 +46,21 @@ class Program:
         self._constants = {
             e: np.ascontiguousarray(e.value) for e in plan.tensors if e.op is CONSTANT and e is not FAULT
         }
-        self._writes = bool(plan.fusion.assigned)
         arguments = [e for e in tape.inputs if e.op is INPUT]
         self._inputs = [(self._slots.get(e), e.type.dtype, e.type.nbytes) for e in arguments]
+        self._shapes = [(e.type.shape, e.type.weak) for e in arguments]
         self._fresh = [(self._slots[e], e.type.shape, e.type.dtype) for e in plan.results]
         outputs = plan.tape.outputs[:user_outputs]
         self._outputs = [e.params["value"] if e.op is LITERAL else plan.results.index(e) for e in outputs]
         self._literal = [e.op is LITERAL for e in outputs]
+        self._is_native = all(step.split is not None for step in plan.steps)
+        self.small = plan.threads == 1 and self._is_native
+        cells = [e.params["cell"] for e in plan.tensors if e.op is CELL]
+        for cell in cells:
+            cell.bind()
+        self._guard = cells[0].guard if cells else None
         self._loaded = self._load()
+        self._shadow = Shadow(self) if shadow else None
         self._scanned: tuple[bool, ...] = ()
         self._set_moving((False,) * len(self._inputs))
 
@@ -63,7 +71,8 @@ class Program:
             self._target,
             plan.threads,
         )
-        table, operands = [], []
+        table: list[tuple[int, int, int, int]] = []
+        operands: list[int] = []
         for step in plan.steps:
             flags, address = int(Flag.BARRIER) * step.barrier, 0
             if step.kernel.body is None or step.split is None:
@@ -80,11 +89,14 @@ class Program:
         loaded = Loaded(
             np.array(table, np.int64).reshape(-1, 4),
             np.array(operands, np.int64),
-            len(slots) + 1,
+            len(slots) + 2,
             scratch_bytes=plan.scratch,
             threads=plan.threads,
-            small=plan.threads == 1,
-            fallback=self._fall_back if any(step.split is None for step in plan.steps) else None,
+            small=self.small,
+            fallback=None if self._is_native else self._fall_back,
+            owner=None if self._guard is None else self._guard.root().owner,
+            changes=changes if plan.fusion.assigned else None,
+            found=self._outside,
             keep=self._arena,
         )
         for equation, slot in slots.items():
@@ -143,7 +155,7 @@ class Program:
         addresses, kept = self._loaded.addresses[0], []
         for x, (slot, dtype, _) in zip(inputs, self._inputs, strict=True):
             if slot is not None:
-                x = np.require(x, dtype, "CA")
+                x = np.require(x, dtype, ["C", "A"])
                 kept.append(x)
                 addresses[slot] = x.ctypes.data
         results = []
@@ -151,19 +163,50 @@ class Program:
             result = np.empty(lead + shape, dtype)
             results.append(result)
             addresses[slot] = result.ctypes.data
-        try:
-            self._loaded.run(steps)
-            if self._plan.checks and self._loaded.block[Word.ABORT]:
-                raise self._outside()
-        finally:
-            if self._writes:
-                _changes[0] += 1
+        self._share()
+        (self._shadow or self._loaded).run(steps)
         for result in results:
             result.setflags(write=False)
         return [
             np.broadcast_to(np.asarray(found), lead) if literal else results[found]
             for found, literal in zip(self._outputs, self._literal, strict=True)
         ]
+
+    def _share(self) -> None:
+        """Looks for the owner of its cells, which is another one when their guard was joined to a second."""
+        if self._guard is not None:
+            owner = self._guard.root().owner
+            if owner is not self._loaded.owner:
+                self._loaded.share(owner)
+
+    def fast(
+        self, *, slow: Callable[..., Any], finish: Callable[..., Any], tensors: bool, context: tuple[Any, Any]
+    ) -> Callable[..., Any] | None:
+        """A builtin function that runs one step, and takes its inputs as positional arguments.
+
+        If the program is not `small`, it is called with the guard of its cells held.
+
+        Args:
+            slow: takes calls whose arguments do not fit.
+            finish: makes the result of the user's outputs.
+            tensors: tensors are taken, too.
+            context: a context variable and the value that it has to have.
+
+        Returns:
+            None where there can be none: an output is a number that is known, or the interpreter is unknown.
+        """
+        if self._shadow or any(self._literal) or self._outputs != list(range(len(self._fresh))):
+            return None
+        spare = len(self._slots) + 1
+        inputs = [
+            Port(spare if slot is None else slot, shape, dtype, weak)
+            for (slot, dtype, _), (shape, weak) in zip(self._inputs, self._shapes, strict=True)
+        ]
+        outputs = [Port(slot, shape, dtype) for slot, shape, dtype in self._fresh]
+        self._share()
+        return fast_entry(
+            self._loaded, inputs, outputs, slow=slow, finish=finish, tensors=tensors, context=context
+        )
 
     def _outside(self) -> IndexingError:
         """The error for an index, or label, that was out of range. Nothing was changed."""
@@ -178,7 +221,7 @@ class Program:
                 f"they run from {check.low} to {check.high}; nothing was changed",
                 "look at the values that are passed in: x.min() and x.max()",
             )
-        raise AssertionError("a check failed, but no flag is set")
+        raise AssertionError("a run was ended, but no flag is set")
 
     # --- seeing inside
 
@@ -204,6 +247,19 @@ class Program:
             ArgumentError: another kind.
         """
         return source(self._plan, self._target, kind, len(self._outputs))
+
+    def profile(self, *inputs: Any, steps: int = 50) -> Profile:
+        """Measures each kernel where it runs. Cells keep their values. Print the result.
+
+        Args:
+            inputs: as for a call; if there are none: normal numbers, and zeros for integers.
+            steps: how many runs are measured; fewer if they take more than two seconds.
+
+        Raises:
+            ArgumentError, ShapeError: inputs or steps that don't fit.
+            UnsupportedError: the processor has no clock that native code can read.
+        """
+        return profile(self, inputs, steps)
 
     # --- what NumPy computes
 
@@ -232,7 +288,7 @@ class Program:
         kind = equation.type
         address = int(self._loaded.addresses[0, self._slots[equation]])
         block = (ctypes.c_char * max(1, kind.nbytes)).from_address(address)
-        return np.ndarray(kind.shape, kind.dtype, block)
+        return np.frombuffer(block, kind.dtype, kind.size).reshape(kind.shape)
 
 
 def load(tape: Tape, user_outputs: int, *, memory: int | None, threads: int | None, shadow: bool) -> Program:

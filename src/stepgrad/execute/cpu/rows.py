@@ -207,7 +207,7 @@ class _Walk:
             chunks.append((self.whole * self.lanes, self.mask))
         vectors: list[dict[int, ir.Value]] = [{} for _ in chunks]
         for i, level in enumerate(self.plan.levels):
-            op, dtype, arguments, params = self.body.nodes[i]
+            op, _, arguments, params = self.body.nodes[i]
             if op == "reduce":
                 found = []
                 for (start, mask), mine in zip(chunks, vectors, strict=True):
