@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -12,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stepgrad.buffers import join
 from stepgrad.errors import ArgumentError, ShapeError, UnsupportedError
 from stepgrad.execute.cpu.described import Described, describe
 from stepgrad.execute.cpu.listing import WIDTH, ranges
 from stepgrad.execute.cpu.naming import Names
 from stepgrad.execute.cpu.peaks import Peak, peak
 from stepgrad.files import write
-from stepgrad.tape.equation import CELL, INPUT
+from stepgrad.tape.equation import INPUT
 from stepgrad.tape.layout import plural, table
 from stepgrad.tape.op import TensorType
 
@@ -115,7 +115,7 @@ class Profile:
         seconds = sum(row.seconds for row in group)
         flops, nbytes = (sum(getattr(row, what) for row in group) / max(seconds, 1e-12) for what in ("flops", "nbytes"))
         title = group[0].title if len(group) == 1 else f"{len(group)} × {group[0].title}"
-        room = WIDTH - 68
+        room = WIDTH - 60
         waited = sum(row.waiting for row in group)
         return (
             ranges(row.name for row in group),
@@ -191,17 +191,18 @@ def profile(program: Program, inputs: Sequence[Any], steps: int) -> Profile:
 
     Raises:
         ArgumentError, ShapeError: steps or inputs that don't fit.
+        IndexingError: an input has an index that is out of range.
         UnsupportedError: the processor has no clock that native code can read.
     """
     if steps < 1:
         raise ArgumentError(f"steps={steps} was asked for", "a profile needs at least one step", "leave steps out")
     plan, loaded = program._plan, program._loaded
     values = _inputs([e.type for e in plan.tape.inputs if e.op is INPUT], inputs)
-    cells = [e.params["cell"] for e in plan.tensors if e.op is CELL]
     written = [program._memory(e) for e in plan.fusion.assigned.values()]
     program._set_moving((False,) * len(program._inputs))
     found: list[Times] = []
-    with join(cell._bound().guard for cell in cells):
+    with program._guard or contextlib.nullcontext():
+        program._share()
         before = [memory.copy() for memory in written]
         try:
             began = time.perf_counter()

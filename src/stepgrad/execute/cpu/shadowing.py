@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stepgrad.buffers import changes
 from stepgrad.errors import StepgradError
 from stepgrad.execute.cpu import library, platform
 from stepgrad.execute.cpu.described import Described, describe
@@ -68,6 +69,7 @@ class Shadow:
 
         Raises:
             ShadowError: a kernel differs from NumPy. All cells are as they were before.
+            Exception: what a row that Python does raised, or what a check found; likewise.
         """
         program, loaded = self._program, self._program._loaded
         cells = [program._memory(cell) for cell in self._plan.fusion.assigned.values()]
@@ -77,13 +79,15 @@ class Shadow:
                 for _ in range(steps):
                     loaded.block[Word.ABORT] = 0
                     if not self._step():
-                        return
+                        loaded.fail()
                     for slot, stride in loaded.moving:
                         loaded.addresses[0, slot] += stride
             except BaseException:
                 for cell, value in before:
                     np.copyto(cell, value)
                 raise
+            finally:
+                changes[0] += 1
 
     def _step(self) -> bool:
         """One step; False where a check ended it."""
