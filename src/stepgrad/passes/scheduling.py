@@ -39,7 +39,10 @@ class Step:
 
 
 def schedule(
-    kernels: Sequence[Kernel], split_of: Callable[[Kernel], Split | None], work_of: Callable[[Kernel], float]
+    kernels: Sequence[Kernel],
+    split_of: Callable[[Kernel], Split | None],
+    work_of: Callable[[Kernel], float],
+    in_order: bool = False,
 ) -> list[Step]:
     """Puts kernels into order.
 
@@ -47,6 +50,7 @@ def schedule(
         kernels: in an order in which they could run.
         split_of: how each is shared out.
         work_of: about how many floating-point operations each takes.
+        in_order: keep their order, other than for checks, which come as soon as they can.
     """
     splits = [split_of(kernel) for kernel in kernels]
     touched = [_touched(kernel, split) for kernel, split in zip(kernels, splits, strict=True)]
@@ -71,7 +75,9 @@ def schedule(
 
     while ready:
         position = 0
-        if needs_barrier(ready[0]) and work_of(kernels[ready[0]]) < LONG:
+        if in_order:
+            position = next((p for p, i in enumerate(ready) if kernels[i].everyone), 0)
+        elif needs_barrier(ready[0]) and work_of(kernels[ready[0]]) < LONG:
             free = (p for p, i in enumerate(ready) if not needs_barrier(i))
             position = next(free, 0)
         i = ready.pop(position)
