@@ -247,6 +247,18 @@ def test_a_profile_takes_the_users_inputs() -> None:
     assert same(after, state(held))
 
 
+def test_a_program_without_kernels_is_seen_through_too() -> None:
+    @sg.compile
+    def known(x: Any) -> Any:
+        return sg.tensor([1.0, 2.0])
+
+    known(np.ones(3))
+    assert "0 kernels" in repr(known.program)
+    assert known.program.source("asm") == ""
+    with pytest.raises(ArgumentError, match="without kernels"):
+        known.program.profile()
+
+
 def test_a_trace_has_a_track_for_each_thread(tmp_path: Path) -> None:
     step, _ = training(layered(width=128), sg.optim.Adam, threads=2)
     step(*data(64))

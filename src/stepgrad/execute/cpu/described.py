@@ -180,7 +180,9 @@ def _shared(step: Step, threads: int) -> str:
 
 
 def why_barriers(plan: Plan, names: Names) -> dict[int, str]:
-    """For each kernel that all threads wait before, why."""
+    """For each kernel that all threads wait before, why. A single thread never waits."""
+    if plan.threads == 1:
+        return {}
     found: dict[int, str] = {}
     recent: dict[Equation, list[tuple[Part | None, bool, int]]] = {}
     for i, step in enumerate(plan.steps):
@@ -244,6 +246,8 @@ def _why(equation: Equation) -> str:
     others = dict.fromkeys(t.dtype.name for t in _types(equation) if t.dtype not in DTYPES)
     if others:
         return f"kernels have no {' and no '.join(others)} numbers"
+    if any(t.size == 0 for t in _types(equation)):
+        return "there are no elements to compute with"
     if equation.op.name == "matmul":
         return "only products of floating-point matrices are kernels"
     return f"there is no kernel for {equation.op.name}" + (

@@ -197,6 +197,12 @@ def profile(program: Program, inputs: Sequence[Any], steps: int) -> Profile:
     if steps < 1:
         raise ArgumentError(f"steps={steps} was asked for", "a profile needs at least one step", "leave steps out")
     plan, loaded = program._plan, program._loaded
+    if not plan.steps:
+        raise ArgumentError(
+            "a profile was asked for of a program without kernels",
+            "what it returns is known beforehand, so there is nothing to measure",
+            "profile a function that computes something from its arguments",
+        )
     values = _inputs([e.type for e in plan.tape.inputs if e.op is INPUT], inputs)
     written = [program._memory(e) for e in plan.fusion.assigned.values()]
     program._set_moving((False,) * len(program._inputs))
@@ -217,7 +223,7 @@ def profile(program: Program, inputs: Sequence[Any], steps: int) -> Profile:
         finally:
             for memory, value in zip(written, before, strict=True):
                 np.copyto(memory, value)
-    if np.isnan(found[-1]).all() and plan.steps:
+    if np.isnan(found[-1]).all():
         raise UnsupportedError(
             "a profile was asked for",
             "this processor has no clock that native code can read",
