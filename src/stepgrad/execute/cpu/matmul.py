@@ -374,7 +374,7 @@ def _accumulate(e: _Emitter, block: _Block, row: Index, rows: int, sums: list[ir
     sums = loop(b, 0, whole, unroll, step(unroll), sums)
     if isinstance(count, int) and count - whole:  # known, so emitted without a loop
         return step(count - whole)(whole, sums)
-    if not isinstance(count, int) and product.inner % unroll:
+    if not isinstance(count, int) and (blocking.inner_block % unroll or product.inner % unroll):
         return loop(b, whole, count, 1, step(1), sums)
     return sums
 
