@@ -151,7 +151,7 @@ def chain(members: Sequence[Equation], names: Names) -> tuple[str, ...]:
     cells: dict[str, None] = {}
     for e in members:
         if e.op is ASSIGN:
-            cells[names.of[e].removesuffix(".new")] = None
+            cells[names.cell(e)] = None
         elif e.role is not Role.UPDATE:
             part = f"{names.part(e)} {e.scope} {e.role} {names.origin.get(e, e).serial}"
             found[part] = names.of[e]

@@ -40,6 +40,10 @@ class Names:
         self._taken: dict[str, int] = {}
         for flag, check in plan.checks:
             self._give(flag, f"{check.index.name or 'index'}.outside")
+        for leaf in (*tape.leaves(), *log.tape.leaves()):
+            self._give(leaf, leaf.name or leaf.op.name)
+        for assign in plan.fusion.assigned:
+            self._give(assign, f"{self.cell(assign)}.new")
         self._name_recorded(log.tape)
         for entry in log.entries:
             for old, new in entry.changes.moved.items():
@@ -70,8 +74,6 @@ class Names:
     # --- what was recorded
 
     def _name_recorded(self, tape: Tape) -> None:
-        for leaf in tape.leaves():
-            self._give(leaf, leaf.name or leaf.op.name)
         owners = _owners(tape)
         last = _last_of_lines(tape)
         ends = {(e.of, e.operand): e for e in tape.equations if e.role is Role.BACKWARD}
@@ -79,7 +81,7 @@ class Names:
             if e.name:
                 self._give(e, e.name)
             elif e.op is ASSIGN:
-                self._give(e, f"{self.of.get(_cell_leaf(e), 'cell')}.new")
+                self._give(e, f"{self.cell(e)}.new")
             elif e.role is Role.UPDATE:
                 self._give(e, f"{owners.get(e) or 'update'}.{e.op.name}")
             elif e.role is Role.BACKWARD and e.of is not None:
@@ -103,6 +105,13 @@ class Names:
         return f"d{self.of.get(of, of.op.name)}.{e.op.name}"
 
     # --- in words
+
+    def cell(self, assign: Equation) -> str:
+        """The name of the cell that an equation assigns to."""
+        leaf = assign
+        while leaf.op is ASSIGN:
+            leaf = leaf.inputs[0]
+        return self.of.get(leaf) or leaf.name or "cell"
 
     def part(self, equation: Equation) -> str:
         """Which computation of the user an equation is a part of: `tanh`, `tanh backward`, `update`."""
@@ -131,12 +140,6 @@ def role_of(members: Iterable[Equation]) -> str:
     """`forward`, `backward + update`, …"""
     found = {e.role for e in members}
     return " + ".join(role.value for role in Role if role in found)
-
-
-def _cell_leaf(equation: Equation) -> Equation:
-    while equation.op is ASSIGN:
-        equation = equation.inputs[0]
-    return equation
 
 
 def _owners(tape: Tape) -> dict[Equation, str | None]:
