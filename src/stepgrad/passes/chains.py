@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from stepgrad.passes.buffers import padded
 from stepgrad.passes.checkpoints import Action, Block
@@ -154,21 +155,37 @@ def find_chain(flow: Flow) -> Chain | None:
     last = {t: max([r for r in flow.readers[t] if r < turn], default=w) for t, w in flow.writer.items()
             if w < turn and t in flow.readers}  # fmt: skip
     far = max(16, turn // 4)
-    shared = frozenset(t for t, reader in last.items() if reader - flow.writer[t] > far)
+    shared = frozenset(
+        t for t, reader in last.items() if reader - flow.writer[t] > far or _is_everywhere(flow, t, turn)
+    )
     change = [0] * (turn + 1)
+    small = max(map(padded, last), default=0) // 64
     for tensor, reader in last.items():
-        if tensor not in shared and reader > flow.writer[tensor]:
+        if tensor not in shared and reader > flow.writer[tensor] and padded(tensor) > small:
             change[flow.writer[tensor] + 1] += 1
             change[reader + 1] -= 1
     width, widths = 0, []
     for step in change:
         width += step
         widths.append(width)
+    best: list[int] = []
+    longest = turn
     for widest in range(1, WIDEST + 1):
         cuts = [c for c in range(1, turn) if 1 <= widths[c] <= widest]
-        if len(cuts) + 1 >= FEWEST:
-            return Chain(flow, turn, cuts, shared)
-    return None
+        gap = max(end - start for start, end in pairwise([0, *cuts, turn])) if turn else 0
+        if len(cuts) + 1 >= FEWEST and gap < longest:
+            best, longest = cuts, gap
+        if longest <= max(8, turn // 8):
+            break
+    return Chain(flow, turn, best, shared) if best else None
+
+
+def _is_everywhere(flow: Flow, tensor: Equation, turn: int) -> bool:
+    """Read all along the backward pass, as step sizes are."""
+    later = [reader for reader in flow.readers[tensor] if reader >= turn]
+    if len(later) < 2:
+        return False
+    return tensor.type.size == 1 or later[-1] - later[0] > max(16, (len(flow.groups) - turn) // 4)
 
 
 def _turn(flow: Flow) -> int:
