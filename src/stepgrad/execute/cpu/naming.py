@@ -17,6 +17,7 @@ from typing import Any
 from stepgrad.cells import ASSIGN, cell_of
 from stepgrad.execute.cpu.plan import Plan
 from stepgrad.passes.kinds import VIEWS
+from stepgrad.passes.reruns import RECOMPUTED
 from stepgrad.tape.equation import CONSTANT, LITERAL, Equation, Role, leaves
 from stepgrad.tape.places import place, source_line
 from stepgrad.tape.tape import Tape
@@ -50,6 +51,9 @@ class Names:
                 self._follow(old, new, self.of.get(old, old.op.name))
                 for part in entry.changes.parts.get(old, ()):
                     self._follow(old, part, f"{self.of.get(old, old.op.name)}.{part.op.name}")
+            for change in entry.changes.made:
+                if change.kind is RECOMPUTED and change.new is not None:
+                    self._follow(change.old, change.new, f"{self.of.get(change.old, change.old.op.name)}.again")
         for equation in (*tape.leaves(), *tape.equations):
             self._give(equation, equation.name or equation.op.name)
 

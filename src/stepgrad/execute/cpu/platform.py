@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+import mmap
 import os
 import sys
 from collections.abc import Sequence
@@ -50,6 +51,22 @@ def aligned(nbytes: int, alignment: int = 64) -> Bytes:
     memory = np.empty(nbytes + alignment, np.uint8)
     start = -memory.ctypes.data % alignment
     return memory[start : start + nbytes]
+
+
+def resident(memory: Bytes) -> int | None:
+    """How many bytes of memory the operating system has really given, in whole pages; None where it can't be asked."""
+    page = mmap.PAGESIZE
+    start = memory.ctypes.data // page * page
+    pages = -(-(memory.ctypes.data + memory.nbytes - start) // page)
+    found = np.zeros(pages, np.uint8)
+    try:
+        mincore = ctypes.CDLL(None, use_errno=True).mincore
+        arguments = ctypes.c_void_p(start), ctypes.c_size_t(pages * page), ctypes.c_void_p(found.ctypes.data)
+        if mincore(*arguments):
+            return None
+    except (OSError, AttributeError, TypeError):
+        return None
+    return int((found & 1).sum()) * page
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from stepgrad.execute.cpu.builtin import Port, fast_entry
 from stepgrad.execute.cpu.driver import OWNER_SHIFT, Flag
 from stepgrad.execute.cpu.driver import Program as Word
 from stepgrad.execute.cpu.loaded import Loaded
+from stepgrad.execute.cpu.memory import Memory, memory_of
 from stepgrad.execute.cpu.naming import Names
 from stepgrad.execute.cpu.plan import make_plan
 from stepgrad.execute.cpu.profiling import Profile, profile
@@ -35,12 +36,14 @@ class Program:
     Args:
         tape: what was recorded; its outputs are those of the user, and then the last assignment to each cell.
         user_outputs: how many outputs are the user's.
+        memory: bytes that the values between kernels may take; None: as many as it takes to be fast.
         threads: how many threads may run it; None: as many as this process may use.
     """
 
     def __init__(self, tape: Tape, user_outputs: int, *, memory: int | None, threads: int | None, shadow: bool) -> None:
         self._target = host()
-        plan = self._plan = make_plan(tape, user_outputs, self._target, threads or platform.cpus())
+        plan = self._plan = make_plan(tape, user_outputs, self._target, threads or platform.cpus(), memory=memory)
+        self._budget = memory
         self._slots = {e: i for i, e in enumerate(plan.tensors, start=1)}
         self._arena = platform.aligned(max(1, plan.buffers.size), 64)
         self._constants = {
@@ -204,9 +207,7 @@ class Program:
         ]
         outputs = [Port(slot, shape, dtype) for slot, shape, dtype in self._fresh]
         self._share()
-        return fast_entry(
-            self._loaded, inputs, outputs, slow=slow, finish=finish, tensors=tensors, context=context
-        )
+        return fast_entry(self._loaded, inputs, outputs, slow=slow, finish=finish, tensors=tensors, context=context)
 
     def _outside(self) -> IndexingError:
         """The error for an index, or label, that was out of range. Nothing was changed."""
@@ -231,6 +232,10 @@ class Program:
     def log(self) -> listing.Story:
         """What every pass changed and why; what was fused, what is stored, why threads wait. Print it."""
         return listing.log(self._plan)
+
+    def memory(self) -> Memory:
+        """What the program takes: planned and measured, what is computed again for it, what takes most. Print it."""
+        return memory_of(self._plan, self._budget, platform.resident(self._arena))
 
     def fallbacks(self) -> list[Fallback]:
         """The equations that NumPy computes inside of the program, and why; none, as a rule."""
