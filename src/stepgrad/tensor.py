@@ -234,7 +234,8 @@ class ArrayLike:
     # --- NumPy's protocols: np.exp(tensor), np.sum(tensor), …
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **settings: Any) -> Any:
-        function = numpy_functions.get(ufunc if method == "__call__" else (ufunc, method))
+        called = ufunc if method == "__call__" else (ufunc, method)
+        function = numpy_functions.get(called) or functions["counterpart"](called)
         if function is not None and not settings:
             return function(*inputs)
         if function is None:
@@ -243,7 +244,7 @@ class ArrayLike:
         return _call_for_numpy(function, f"np.{ufunc.__name__}", inputs, settings)
 
     def __array_function__(self, function: Any, types: Any, args: Any, settings: Any) -> Any:
-        ours = numpy_functions.get(function)
+        ours = numpy_functions.get(function) or functions["counterpart"](function)
         if ours is None:
             raise unsupported_function(f"{function.__module__}.{function.__name__}", self._tensor)
         return _call_for_numpy(ours, f"np.{function.__name__}", args, settings)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from stepgrad.errors import ArgumentError
 from stepgrad.ops import plain
@@ -18,6 +17,7 @@ from stepgrad.ops.arguments import number
 from stepgrad.ops.arithmetic import absolute, numpy_dtype
 from stepgrad.ops.choosing import clip, where
 from stepgrad.ops.exponentials import exp
+from stepgrad.ops.lazy import special
 from stepgrad.ops.powers import square
 from stepgrad.ops.registry import public
 from stepgrad.ops.samples import Sample, normal, uniform

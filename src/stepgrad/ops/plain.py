@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import special
+
+from stepgrad.ops.lazy import special
 
 
 def leaky_relu(a: Any, negative_slope: float) -> Any:

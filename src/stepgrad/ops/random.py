@@ -23,11 +23,11 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from stepgrad.errors import ArgumentError, DtypeError
 from stepgrad.ops.arguments import array_of, dtype_of, whole, whole_numbers
 from stepgrad.ops.expanding import to_dtype
+from stepgrad.ops.lazy import special
 from stepgrad.ops.registry import register
 from stepgrad.ops.samples import constant as always
 from stepgrad.ops.taking import take
