@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from stepgrad.errors import FileError
 
@@ -34,6 +33,8 @@ def read(path: str | os.PathLike[str]) -> bytes:
 
 
 def _what_is_there(path: Path) -> str:
+    import difflib
+
     folder = path.parent
     if not folder.is_dir():
         return f"there is no folder {folder} either"
@@ -41,19 +42,26 @@ def _what_is_there(path: Path) -> str:
     return f"the folder {folder.resolve()} has no such entry" + (f"; it has {', '.join(names)}" if names else "")
 
 
-def write(path: str | os.PathLike[str], content: bytes) -> None:
+def write(path: str | os.PathLike[str], content: bytes, *, durable: bool = True) -> None:
     """Writes a file in one move: a reader sees the old content or the new, never a part.
+
+    Args:
+        path: where.
+        content: all of it.
+        durable: holds even if the machine fails; this waits for the disk, some milliseconds. Without, a part may
+            be there after such a failure, so its reader has to be able to tell.
 
     Raises:
         FileError: it can't be written; what was there is untouched.
     """
     path = Path(path)
     try:
-        with _beside(path) as (handle, temporary):
-            with os.fdopen(handle, "wb") as file:
+        with _beside(path) as (file, temporary):
+            with file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             os.replace(temporary, path)
     except OSError as error:
         raise _not_writable(path, error) from None
@@ -78,21 +86,20 @@ def check_writable(path: str | Path, *, unlike: str | Path | None = None) -> Non
             "give the result another name",
         )
     try:
-        with _beside(path) as (handle, _):
-            os.close(handle)
+        with _beside(path):
+            pass
     except OSError as error:
         raise _not_writable(path, error) from None
 
 
 @contextlib.contextmanager
-def _beside(path: Path) -> Iterator[tuple[int, str]]:
+def _beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """A temporary file in the folder of `path`, open; gone afterwards unless it was renamed."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
+    temporary = path.parent / f".{path.name[:100]}.{os.urandom(8).hex()}"
+    file = open(temporary, "xb")  # noqa: SIM115 - closed below, and only then removed
     try:
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        yield handle, temporary
+        with file:
+            yield file, temporary
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)

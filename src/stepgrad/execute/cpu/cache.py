@@ -75,7 +75,7 @@ def keep(name: str, code: bytes) -> None:
         return
     with contextlib.suppress(OSError, FileError):
         place.mkdir(parents=True, exist_ok=True)
-        write(place / name, hashlib.sha256(code).digest() + code)
+        write(place / name, hashlib.sha256(code).digest() + code, durable=False)
 
 
 def tidy() -> None:
