@@ -17,7 +17,7 @@ from stepgrad.execute.cpu import points
 from stepgrad.execute.cpu.frame import FULL, ROW, Frame, address, begin, emit_node, levels_of, load, memory_bytes, store
 from stepgrad.execute.cpu.packing import Index, add, index, loop, mask_of
 from stepgrad.execute.cpu.target import Target
-from stepgrad.passes.bodies import Body
+from stepgrad.passes.bodies import Body, Store
 from stepgrad.passes.kinds import CHEAP
 from stepgrad.passes.sharing import Split
 
@@ -96,7 +96,8 @@ class _Stages:
     Attributes:
         stage: for nodes along the row, the walk that first can compute it; for a row's own nodes, the
             walk before which it is known.
-        saved: nodes that a later walk reads from scratch memory.
+        made: the walk that computes a node along the row first.
+        saved: nodes that a later walk reads from scratch memory, and where they are there.
         count: how many walks there are.
     """
 
@@ -106,10 +107,12 @@ class _Stages:
         for op, _, arguments, _ in body.nodes:
             before = max((self.stage[i] for i in arguments), default=0)
             self.stage.append(before + 1 if op == "reduce" else before)
-        stores = [self.stage[s[0]] for s in body.stores if self.levels[s[0]] == FULL]
+        stores = [self.stage[s[0]] for s in body.stores if self.levels[s[0]] == FULL or _along(s)]
         reductions = [self.stage[i] - 1 for i, node in enumerate(body.nodes) if node[0] == "reduce"]
         self.count = max([*stores, *reductions, *(0 for s in body.stores if _along(s))], default=-1) + 1
         self.saved: dict[int, int] = {}
+        self.made: dict[int, int] = {}
+        self._loaded = {node[3][0] for node in body.nodes if node[0] == "load"}
         self._find_saved()
 
     def looped(self, lanes: int) -> bool:
@@ -119,7 +122,11 @@ class _Stages:
         """What a walk has to compute, apart from what those need: arguments of reductions, and what is stored."""
         body = self.body
         found = [node[2][0] for i, node in enumerate(body.nodes) if node[0] == "reduce" and self.stage[i] == stage + 1]
-        return found + [s[0] for s in body.stores if _along(s) and self.stage[s[0]] == stage]
+        return found + [s[0] for s in body.stores if _along(s) and self.stored(s) == stage]
+
+    def stored(self, s: Store) -> int:
+        """The walk that stores; for what is read as well, the last one, so that no walk reads what one before wrote."""
+        return self.count - 1 if s[1] in self._loaded else self.stage[s[0]]
 
     def needed(self, stage: int) -> list[int]:
         """The nodes along the row that a walk computes, in order."""
@@ -129,20 +136,28 @@ class _Stages:
             if i in found or self.levels[i] != FULL:
                 continue
             found.add(i)
-            if not (i in self.saved and self.stage[i] < stage):
+            if not self.is_saved(i, stage):
                 todo.extend(self.body.nodes[i][2])
         return sorted(found)
 
+    def is_saved(self, node: int, stage: int) -> bool:
+        """Whether a walk finds a node in scratch memory: it is dear, and a walk before computed it."""
+        return self.made.get(node, stage) < stage and self.body.nodes[node][0] not in _COMPUTED_AGAIN
+
     def _find_saved(self) -> None:
-        for stage in range(1, self.count):
+        for stage in range(self.count):
             for i in self.needed(stage):
-                dear = self.body.nodes[i][0] not in CHEAP and self.body.nodes[i][0] not in ("load", "index", "cast")
-                if dear and self.stage[i] < stage and i not in self.saved:
+                if self.is_saved(i, stage):
                     self.saved[i] = -1
+                else:
+                    self.made.setdefault(i, stage)
         offset = 0
         for i in sorted(self.saved):
             self.saved[i] = offset
             offset += -(-self.body.inner * memory_bytes(self.body.nodes[i][1]) // 64) * 64
+
+
+_COMPUTED_AGAIN = CHEAP | {"load", "index", "cast"}
 
 
 def _along(s: Any) -> bool:
@@ -230,7 +245,7 @@ class _Walk:
     ) -> None:
         for s in self.body.stores:
             node, operand, offset, steps = s
-            if _along(s) and (stage is None or self.plan.stage[node] == stage):
+            if _along(s) and (stage is None or self.plan.stored(s) == stage):
                 where = address(self.b, offset, steps, [*numbers, start])
                 x = points.splat(self.b, values[node], self.lanes)
                 store(self.b, x, self.frame.operands[operand], self.body.dtypes[operand], where, steps[-1], mask)
@@ -243,7 +258,7 @@ class _Walk:
         """Computes one vector's worth of a walk, and stores what it has to."""
         values = {**self.frame.fixed, **outside}
         for i in self.plan.needed(stage):
-            if i in self.plan.saved and self.plan.stage[i] < stage:
+            if self.plan.is_saved(i, stage):
                 kept = self._kept(i)
                 values[i] = load(self.b, kept, self.body.nodes[i][1], start, 1, self.lanes, mask)
                 continue
