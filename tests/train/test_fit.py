@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 from itertools import chain
@@ -15,6 +16,13 @@ import stepgrad as sg
 from stepgrad.errors import ArgumentError, DataError, GradientError, ShapeError, TrainingError
 from stepgrad.train.fit import Step
 from stepgrad.train.history import History
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["in Python", "compiled"])
+def compiled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Every test is run in both ways, unless it says `compiled=False` itself."""
+    monkeypatch.setattr(sg, "fit", functools.partial(sg.fit, compiled=request.param))
+    return request.param
 
 
 def line(n: int = 40, dtype: Any = np.float64) -> tuple[np.ndarray, np.ndarray]:
@@ -165,7 +173,8 @@ def test_best_weights_are_those_of_the_least_validation_loss() -> None:
             kept.append(weights(model))
 
     data = line(16)
-    history = sg.fit(model, sg.losses.mse, Jumping(), data, epochs=3, batch_size=16, validation=data, progress=False)
+    settings = {"epochs": 3, "batch_size": 16, "validation": data, "progress": False}
+    history = sg.fit(model, sg.losses.mse, Jumping(), data, compiled=None, **settings)  # recording would call next
     assert history.best_epoch == 2
     assert history.best is history.epochs[1]
     assert weights(model) == kept[1]
@@ -262,13 +271,17 @@ def test_a_loss_that_becomes_nan_or_infinite_stops_and_is_explained() -> None:
 
 
 def test_divergence_later_gives_the_best_weights_back() -> None:
-    model, after = linear(), []
+    model, after, factor = linear(), [], sg.State(np.float32(1))
 
     def loss(outputs: Any, y: Any) -> Any:
-        return sg.losses.mse(outputs, y) * (np.float32(np.nan) if len(after) == 5 else np.float32(1))
+        return sg.losses.mse(outputs, y) * factor
+
+    def watch(step: Step) -> None:
+        after.append(weights(model))
+        factor.assign(np.float32(np.nan if len(after) == 5 else 1))
 
     with pytest.raises(TrainingError, match="the loss became nan in epoch 3, step 2 of 2"):
-        run(model, line(16), loss, epochs=9, batch_size=8, callbacks=[lambda step: after.append(weights(model))])
+        run(model, line(16), loss, epochs=9, batch_size=8, callbacks=[watch])
     assert weights(model) == after[3]
     assert not model.training
 

@@ -12,18 +12,20 @@ import numpy as np
 
 from stepgrad.errors import ArgumentError, TrainingError
 from stepgrad.nn import Module
-from stepgrad.tape.leaves import tensor
+from stepgrad.optim import Optimizer
 from stepgrad.tensor import Tensor
 from stepgrad.train import arrays
 from stepgrad.train.arrays import Array, Pair
+from stepgrad.train.compiled import Choice
 from stepgrad.train.history import Epoch, History
+from stepgrad.train.judging import Judged, Loss, Metric, Validation, accuracy, evaluate
 from stepgrad.train.progress import Display, display
-from stepgrad.transforms import backward
+from stepgrad.train.steps import Done, Steps
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-Metric = Callable[[Array, Array], float]
+__all__ = ["Callback", "Metric", "Step", "StopTraining", "accuracy", "evaluate", "fit"]
 
 
 class StopTraining(Exception):  # noqa: N818 - it is not an error
@@ -52,7 +54,7 @@ Callback = Callable[[Step], Any]
 
 def fit(
     model: Module,
-    loss: Callable[[Tensor, Any], Tensor],
+    loss: Loss,
     optimizer: Any,
     data: tuple[Any, Any],
     *,
@@ -63,11 +65,21 @@ def fit(
     metrics: Mapping[str, Metric] | None = None,
     callbacks: Iterable[Callback] = (),
     progress: bool | Console | None = None,
+    compiled: bool | None = None,
 ) -> History:
     """Trains a network, and leaves it with the weights of its best epoch.
 
     The best epoch is the one with the least validation loss; without validation data, with the
     least training loss. Ctrl-C ends the run early: the best weights are kept then, too.
+
+    Long runs are compiled: model, loss and optimizer are recorded twice, without values, and the
+    steps of a batch size become one program that takes its rows out of the data and runs many steps
+    without Python. It computes what Python would, up to rounding. Code in the model or loss that has
+    an effect on Python objects, such as counting calls, has it when it is recorded, and not at each
+    step. Where recording shows that this matters, or that a value is asked for, steps are done in
+    Python, and a notice names the line. With callbacks, which may change anything, steps are run one
+    by one: attributes of modules and of the optimizer are looked at before each, and the whole step
+    is recorded again at the beginning of each epoch.
 
     Args:
         model: called with a batch of inputs; switched to training and, at the end, to use.
@@ -84,6 +96,9 @@ def fit(
         callbacks: called after each step with a `Step`; one that returns False, or raises
             `StopTraining`, ends the run.
         progress: False shows nothing; by default a bar in a terminal, and lines elsewhere.
+        compiled: True compiles where that is possible, False never. By default, what is compiled is what
+            is done so often that it pays, judged by the size of the network and the number of steps
+            (about 1,000 of a small network); not with an optimizer that is no `sg.optim.Optimizer`.
 
     Returns:
         The history, one record per epoch.
@@ -91,7 +106,8 @@ def fit(
     Raises:
         ShapeError, DataError, ArgumentError: the data do not fit each other or the network, or
             hold NaN; nothing was changed.
-        TrainingError: the loss became NaN or infinite; the model has the best weights until then.
+        TrainingError: the loss became NaN or infinite; the model has the best weights until then, and
+            the optimizer its moments and number of steps from before the run.
 
     Example:
         >>> X = np.linspace(-1, 1, 64).reshape(-1, 1)
@@ -107,14 +123,17 @@ def fit(
     training, held_back = _prepare(model, loss, data, validation, seed)
     can_step = callable(getattr(optimizer, "step", None))
     _check_kind("optimizer", optimizer, can_step, "for example sg.optim.Adam(model.parameters())")
+    wanted = _as_wanted(compiled, optimizer)
     if metrics is None:
         metrics = {"accuracy": accuracy} if training.y.dtype.kind == "i" else {}
-    run = _Run(model, loss, optimizer, dict(metrics), tuple(callbacks), training, batch_size, seed)
-    history, best = History(), _Best(model)
+    settings = _Settings(epochs, batch_size, seed, dict(metrics), tuple(callbacks))
+    history, best = History(), _Best(model, optimizer)
     try:
-        with display(progress, epochs, run.steps_per_epoch) as shown:
+        with display(progress, epochs, -(-len(training.X) // batch_size)) as shown:
+            choice = Choice(wanted, shown.notice)
+            run = _Run(model, loss, optimizer, training, held_back, settings, choice)
             for epoch in range(1, epochs + 1):
-                record = run.epoch(epoch, held_back, shown)
+                record = run.epoch(epoch, shown)
                 history.epochs.append(record)
                 shown.epoch(record)
                 best.offer(record)
@@ -124,7 +143,7 @@ def fit(
     except KeyboardInterrupt:
         history.interrupted = True
     except TrainingError:
-        best.weights = best.weights or best.initial
+        best.diverged()
         raise
     finally:
         best.restore()
@@ -132,9 +151,15 @@ def fit(
     return history
 
 
-def accuracy(outputs: Array, targets: Array) -> float:
-    """The fraction of rows in which the class with the largest output is the right one."""
-    return float(np.mean(outputs.argmax(axis=1) == targets))
+@dataclass(frozen=True)
+class _Settings:
+    """The arguments of `fit` that a run needs, checked."""
+
+    epochs: int
+    batch_size: int
+    seed: int
+    metrics: dict[str, Metric]
+    callbacks: tuple[Callback, ...]
 
 
 class _Run:
@@ -143,73 +168,75 @@ class _Run:
     def __init__(
         self,
         model: Module,
-        loss: Callable[[Tensor, Any], Tensor],
+        loss: Loss,
         optimizer: Any,
-        metrics: dict[str, Metric],
-        callbacks: tuple[Callback, ...],
-        training: Pair,
-        batch_size: int,
-        seed: int,
+        data: Pair,
+        held_back: Pair | None,
+        settings: _Settings,
+        choice: Choice,
     ) -> None:
-        self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.metrics, self.callbacks = metrics, callbacks
-        self.training, self.batch_size, self.seed = training, batch_size, seed
+        self.model, self.optimizer, self.data, self.settings = model, optimizer, data, settings
         self.parameters = model.parameters()
-        self.steps_per_epoch = -(-len(training.X) // batch_size)
+        rows, batch, epochs = len(data.X), settings.batch_size, settings.epochs
+        self.steps_per_epoch = -(-rows // batch)
+        size = sum(p.size for p in model.parameters().values())
+        sizes = {batch: epochs * (rows // batch), rows % batch: epochs}
+        self.steps = Steps(
+            model,
+            loss,
+            optimizer,
+            data,
+            outputs=bool(settings.metrics),
+            grads=bool(settings.callbacks),
+            choice=choice,
+            compiled=[n for n, steps in sizes.items() if n and steps and choice(size, n, steps)],
+        )
+        self.validation = (
+            Validation(model, loss, held_back, settings.metrics, choice, size, epochs) if held_back else None
+        )
         self.step = 0
         self.stopped = False
 
-    def epoch(self, epoch: int, held_back: Pair | None, shown: Display) -> Epoch:
+    def epoch(self, epoch: int, shown: Display) -> Epoch:
         """Every batch once, in an order of the epoch's own, and then the validation rows."""
-        begin = time.perf_counter()
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.training.X))
-        total, used = 0.0, 0
-        seen: list[tuple[Array, Array]] = []
+        begin, rows, batch = time.perf_counter(), len(self.data.X), self.settings.batch_size
+        order = np.random.default_rng([self.settings.seed, epoch]).permutation(rows)
+        whole = rows // batch * batch
+        judged, total, used = Judged(self.settings.metrics, rows), 0.0, 0
         self.model.train()
-        for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size]
-            x, y = self.training.X[rows], self.training.y[rows]
-            x.setflags(write=False)  # nobody else has it, so the tape need not copy it
-            y.setflags(write=False)
-            loss, outputs = self._step(epoch, x, y)
-            total, used = total + loss * len(rows), used + len(rows)
-            if self.metrics:
-                seen.append((outputs, y))
-            shown.step(epoch, self.step, loss)
-            if self.stopped:
-                break
-        judged = self._judge(seen)
+        self.steps.begin_epoch()
+        for batches in (order[:whole].reshape(-1, batch), order[whole:].reshape(1, -1)):
+            while batches.size and not self.stopped:
+                done = self.steps.take(batches)
+                taken = batches[: len(done.losses)]
+                total += self._after(epoch, done) * batches.shape[1]
+                used += taken.size
+                if done.outputs is not None:
+                    judged.add(done.outputs, self.data.y[taken.reshape(-1)])
+                shown.step(epoch, self.step, float(done.losses[-1]))
+                batches = batches[len(taken) :]
+        of_training = judged.result()
         self.model.eval()
-        validation_loss, validation_metrics = self._validate(held_back) if held_back else (None, {})
-        return Epoch(epoch, total / used, judged, validation_loss, validation_metrics, time.perf_counter() - begin)
+        validation_loss, of_validation = self.validation() if self.validation else (None, {})
+        seconds = time.perf_counter() - begin
+        return Epoch(epoch, total / used, of_training, validation_loss, of_validation, seconds)
 
-    def _step(self, epoch: int, x: Array, y: Array) -> tuple[float, Array]:
-        """One forward pass, backward pass and update."""
-        self.step += 1
-        outputs = self.model(x)
-        loss = self.loss(outputs, y)
-        value = float(loss.item())
-        if not math.isfinite(value):
-            raise self._diverged(value, epoch)
-        grads = backward(loss, self.parameters)
-        self.optimizer.step(grads)
-        told = Step(self.step, epoch, value, grads) if self.callbacks else None
-        for callback in self.callbacks:
-            try:
-                self.stopped |= callback(told) is False  # type: ignore[arg-type]
-            except StopTraining:
-                self.stopped = True
-        return value, outputs.numpy() if self.metrics else x
-
-    def _judge(self, seen: list[tuple[Array, Array]]) -> dict[str, float]:
-        if not seen:
-            return {}
-        outputs, targets = (np.concatenate(parts) for parts in zip(*seen, strict=True))
-        return {name: float(metric(outputs, targets)) for name, metric in self.metrics.items()}
-
-    def _validate(self, data: Pair) -> tuple[float, dict[str, float]]:
-        value, outputs = evaluate(self.model, self.loss, data)
-        return value, {name: float(metric(outputs, data.y)) for name, metric in self.metrics.items()}
+    def _after(self, epoch: int, done: Done) -> float:
+        """Counts steps that were done, tells callbacks of them, and returns the sum of their losses."""
+        finite = np.isfinite(done.losses)
+        if not finite.all():
+            first = int(np.argmin(finite))
+            self.step += first + 1
+            raise self._diverged(float(done.losses[first]), epoch)
+        self.step += len(done.losses)
+        if self.settings.callbacks:
+            told = Step(self.step, epoch, float(done.losses[0]), done.grads)
+            for callback in self.settings.callbacks:
+                try:
+                    self.stopped |= callback(told) is False
+                except StopTraining:
+                    self.stopped = True
+        return float(done.losses.sum(dtype=np.float64))
 
     def _diverged(self, value: float, epoch: int) -> TrainingError:
         step = self.step - (epoch - 1) * self.steps_per_epoch
@@ -224,23 +251,14 @@ class _Run:
         )
 
 
-def evaluate(model: Module, loss: Callable[[Tensor, Any], Tensor], data: Pair) -> tuple[float, Array]:
-    """The mean loss over all rows, and the outputs, without gradients."""
-    outputs = arrays.predict(model, data.X)
-    total = 0.0
-    for i in range(0, len(outputs), arrays.BATCH):
-        part = outputs[i : i + arrays.BATCH]
-        total += float(loss(tensor(part), data.y[i : i + arrays.BATCH]).item()) * len(part)
-    return total / len(outputs), outputs
-
-
 class _Best:
-    """The weights of the best epoch so far, set aside."""
+    """The weights of the best epoch so far, set aside; and for the worst case what there was at the beginning."""
 
-    def __init__(self, model: Module) -> None:
-        self.model = model
+    def __init__(self, model: Module, optimizer: Any) -> None:
+        self.model, self.optimizer = model, optimizer
         self.judged_by = math.inf
         self.initial = model.state_dict()
+        self.moments = optimizer.state_dict() if isinstance(optimizer, Optimizer) else None
         self.weights: dict[str, Array] | None = None
 
     def offer(self, epoch: Epoch) -> None:
@@ -248,15 +266,19 @@ class _Best:
         if self.weights is None or epoch.judged_by < self.judged_by:
             self.judged_by, self.weights = epoch.judged_by, self.model.state_dict()
 
+    def diverged(self) -> None:
+        """The optimizer's moments are NaN or huge now, and would ruin the next run with it: puts the old ones back."""
+        self.weights = self.weights or self.initial
+        if self.moments is not None:
+            self.optimizer.load_state_dict({**self.moments, "lr": self.optimizer.state_dict()["lr"]})
+
     def restore(self) -> None:
         """Puts them back; before the end of the first epoch there are none, and the model keeps what it has."""
         if self.weights is not None:
             self.model.load_state_dict(self.weights)
 
 
-def _prepare(
-    model: Module, loss: Callable[[Tensor, Any], Tensor], data: Any, validation: Any, seed: int
-) -> tuple[Pair, Pair | None]:
+def _prepare(model: Module, loss: Loss, data: Any, validation: Any, seed: int) -> tuple[Pair, Pair | None]:
     """Checks everything before the first step, and converts the data."""
     parameters = model.parameters()
     if not parameters:
@@ -275,6 +297,20 @@ def _prepare(
     model.eval()
     convert = arrays.converter(model, loss, training, next(iter(parameters.values())).dtype)
     return convert(training), convert(held_back) if held_back else None
+
+
+def _as_wanted(compiled: Any, optimizer: Any) -> bool | None:
+    """Whether to compile; None where it pays."""
+    if compiled is None:
+        # Another optimizer may well count steps in Python, and to record it would count two too many.
+        return None if isinstance(optimizer, Optimizer) else False
+    if not isinstance(compiled, bool):
+        raise ArgumentError(
+            f"compiled={compiled!r} was asked for",
+            "it is True, False, or None, which compiles where that pays",
+            "leave it out, or write compiled=False",
+        )
+    return compiled
 
 
 def _check_kind(name: str, value: Any, fits: bool, instead: str) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
+import warnings
 from typing import TYPE_CHECKING, Self
 
 from stepgrad.train.history import Epoch
@@ -39,6 +42,10 @@ class Display:
     def epoch(self, epoch: Epoch) -> None:
         """After each epoch."""
 
+    def notice(self, text: str) -> None:
+        """Something that the user should know; where nothing is shown, it is a warning."""
+        warnings.warn(text, RuntimeWarning, stacklevel=_depth_of_user())
+
 
 class Lines(Display):
     """One line for every tenth of the epochs: for files and pipes."""
@@ -51,6 +58,9 @@ class Lines(Display):
         if epoch.epoch % self.every == 0 or epoch.epoch == self.epochs:
             text = f"epoch {epoch.epoch:>{len(str(self.epochs))}}/{self.epochs}   {in_words(epoch)}"
             self.console.print(text, highlight=False, soft_wrap=True)
+
+    def notice(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 class Bar(Display):
@@ -94,6 +104,20 @@ class Bar(Display):
         self.progress.update(
             self.task, completed=done, description=f"epoch {epoch.epoch}/{self.epochs}", words=self.words
         )
+
+    def notice(self, text: str) -> None:
+        self.progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _depth_of_user() -> int:
+    """How many calls above the caller's line a line outside of stepgrad is, as `warnings.warn` counts."""
+    frame, depth = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, depth = frame.f_back, depth + 1
+    return depth
+
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def in_words(epoch: Epoch) -> str:
