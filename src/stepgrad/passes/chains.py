@@ -177,7 +177,12 @@ def find_chain(flow: Flow) -> Chain | None:
             best, longest = cuts, gap
         if longest <= max(8, turn // 8):
             break
-    return Chain(flow, turn, best, shared) if best else None
+    if not best:
+        return None
+    chain = Chain(flow, turn, best, shared)
+    if len(best) >= FEWEST and not chain.blocks[-1].again:  # the loss: nothing of it is read later
+        chain = Chain(flow, turn, best[:-1], shared)
+    return chain
 
 
 def _is_everywhere(flow: Flow, tensor: Equation, turn: int) -> bool:

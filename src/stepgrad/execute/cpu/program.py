@@ -11,8 +11,8 @@ import numpy as np
 from stepgrad.buffers import changes
 from stepgrad.errors import IndexingError
 from stepgrad.execute.cpu import library, listing, platform
-from stepgrad.execute.cpu.described import Fallback, fallbacks
 from stepgrad.execute.cpu.builtin import Port, fast_entry
+from stepgrad.execute.cpu.described import Fallback, fallbacks
 from stepgrad.execute.cpu.driver import OWNER_SHIFT, Flag
 from stepgrad.execute.cpu.driver import Program as Word
 from stepgrad.execute.cpu.loaded import Loaded
