@@ -133,7 +133,7 @@ class Row:
         return fits
 
 
-_FIRST = 6
+_FIRST = 3
 """Of so many at the front, the row begins with the program that needs the least."""
 
 Program = Callable[[], list[Run]]

@@ -91,17 +91,22 @@ def make_plan(
     buffers = plan_buffers(steps, _elsewhere(tape, user_outputs, steps))
     rematerialised = None
     if memory is not None and buffers.size > memory:
+        made: dict[Tape, tuple[Tape, Log, Fusion, list[Step], Buffers]] = {}
 
-        def fitted(tape: Tape, log: Log) -> tuple[Tape, Fusion, list[Step], Buffers]:
-            tape, fusion, kernels = _lowered(tape, user_outputs, log)
-            kernels = with_checks(kernels, tape.outputs[count:], fusion)
+        def measure(tape: Tape) -> int:
+            own = Log(tape)
+            fitted, fusion, kernels = _lowered(tape, user_outputs, own)
+            kernels = with_checks(kernels, fitted.outputs[count:], fusion)
             steps = schedule(kernels, lambda kernel: split_of(kernel.body, target, threads), work, in_order=True)
-            return tape, fusion, *plan_tightly(steps, _elsewhere(tape, user_outputs, steps))
+            steps, buffers = plan_tightly(steps, _elsewhere(fitted, user_outputs, steps))
+            made.clear()
+            made[tape] = fitted, own, fusion, steps, buffers
+            return buffers.size
 
-        results = set(tape.outputs[:user_outputs])
-        rematerialised = rematerialise(fusion, results, memory, lambda t: fitted(t, Log(t))[-1].size)
+        rematerialised = rematerialise(fusion, set(tape.outputs[:user_outputs]), memory, measure)
         log.entries.append(Entry("rematerialisation", len(tape), len(rematerialised.tape), rematerialised.changes))
-        tape, fusion, steps, buffers = fitted(rematerialised.tape, log)
+        tape, own, fusion, steps, buffers = made[rematerialised.tape]
+        log.entries += own.entries
     return Plan(
         tape,
         log,
