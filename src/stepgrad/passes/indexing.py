@@ -135,6 +135,8 @@ def place(equation: Equation, known: dict[Equation, Place | None], is_view: Any)
 
 def _viewed(view: Equation, source: Place) -> Place | None:
     shape, target = view.inputs[0].type.shape, view.type.shape
+    if not view.type.size:
+        return Place(source.base, 0, row_major(target))
     entries = through(view, tuple(range(len(target))))
     if entries is None:
         strides = _regrouped(shape, source.strides, target) if view.op.name == "reshape" else None

@@ -14,7 +14,19 @@ from typing import Any
 from llvmlite import ir
 
 from stepgrad.execute.cpu import points
-from stepgrad.execute.cpu.frame import FULL, ROW, Frame, address, begin, emit_node, levels_of, load, memory_bytes, store
+from stepgrad.execute.cpu.frame import (
+    FULL,
+    KERNEL,
+    ROW,
+    Frame,
+    address,
+    begin,
+    emit_node,
+    levels_of,
+    load,
+    memory_bytes,
+    store,
+)
 from stepgrad.execute.cpu.packing import Index, add, index, loop, mask_of
 from stepgrad.execute.cpu.target import Target
 from stepgrad.passes.bodies import Body, Store
@@ -41,15 +53,18 @@ def lanes_for(body: Body, target: Target) -> int:
 
 def split_rows(body: Body, unit: int) -> Split:
     """How a loop over rows is shared out: by rows; a single row without reductions, by elements."""
-    if body.rows > 1:
+    if body.rows > 1 and body.inner:
         return Split(body.rows, unit)
-    if body.inner == 1 or any(node[0] == "reduce" for node in body.nodes):
+    if not body.rows or body.inner <= 1 or any(node[0] == "reduce" for node in body.nodes):
         return Split(0)
     return Split(body.inner, max(unit, 64))
 
 
 def emit_rows(module: ir.Module, name: str, body: Body, split: Split, target: Target) -> None:
     """Emits a kernel of kind "rows"."""
+    if not body.rows * body.inner:  # nothing to compute, nor anything to read
+        ir.IRBuilder(ir.Function(module, KERNEL, name).append_basic_block()).ret_void()
+        return
     frame = begin(module, name, body, split)
     walk = _Walk(frame, lanes_for(body, target))
     flat = body.rows == 1 and split.length > 0
