@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -64,11 +65,28 @@ def addresses(kernels: Iterable[Wanted], target: Target, threads: int) -> dict[W
 
 
 def _compile(fresh: list[tuple[Wanted, str]], target: Target, threads: int) -> dict[str, bytes]:
-    """Emits kernels one after the other, while LLVM works on those before in threads of its own."""
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        made = {name: pool.submit(native.assemble, str(emit(k, target, threads)), target) for k, name in fresh}
-        code = {name: future.result() for name, future in made.items()}
+    """Emits kernels one after the other, while LLVM works on those before in a thread of its own.
+
+    One thread, because llvmlite lets no two threads into LLVM at once.
+    """
+    machine, interval = target.machine(), sys.getswitchinterval()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        sys.setswitchinterval(_SOON)
+        try:
+            made = {
+                name: pool.submit(native.assemble, str(emit(k, target, threads)), target, machine) for k, name in fresh
+            }
+            code = {name: future.result() for name, future in made.items()}
+        finally:
+            sys.setswitchinterval(interval)
     for name, content in code.items():
         cache.keep(name, content)
     cache.tidy()
     return code
+
+
+_SOON = 1e-4
+"""Seconds after which a thread that returns from LLVM gets to run Python, to call the next function of LLVM.
+
+It calls many short ones; with Python's own 5 ms it would wait most of the time while kernels are emitted.
+"""

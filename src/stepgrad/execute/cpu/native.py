@@ -24,23 +24,22 @@ _engines: list[Any] = []
 ctypes.pythonapi.Py_IncRef(ctypes.py_object(_engines))
 
 
-def assemble(text: str, target: Target) -> bytes:
-    """The object file of a module's IR. Safe to call from several threads at once."""
-    context = llvm.create_context()
-    module = llvm.parse_assembly(text, context)
-    machine = target.machine()
-    options = llvm.create_pipeline_tuning_options(speed_level=1)
-    builder = llvm.create_pass_builder(machine, options)
+def assemble(text: str, target: Target, machine: llvm.TargetMachine | None = None) -> bytes:
+    """The object file of a module's IR. Safe to call from several threads at once.
+
+    Args:
+        text: the IR.
+        target: the processor.
+        machine: `target.machine()`, for a thread that assembles many modules: making one takes a millisecond.
+    """
+    module = llvm.parse_assembly(text, llvm.create_context())
+    machine = machine or target.machine()
     passes = llvm.create_new_module_pass_manager()
     passes.add_always_inliner_pass()
     passes.add_global_dead_code_eliminate_pass()
-    passes.run(module, builder)
-    tidy = llvm.create_new_function_pass_manager()
-    tidy.add_instruction_combine_pass()
-    tidy.add_simplify_cfg_pass()
-    for function in module.functions:
-        if not function.is_declaration:
-            tidy.run(function, builder)
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=1)))
     return bytes(machine.emit_object(module))
 
 
