@@ -21,6 +21,9 @@ WIDEST = 4
 """How many values a state may have at most."""
 
 
+_LONGEST_PERIOD = 32
+
+
 class Chain:
     """Blocks of kernels.
 
@@ -126,10 +129,22 @@ class Chain:
                 found += self._rerun((how, i))
         return found
 
-    def coarser(self, count: int) -> Chain:
-        """The same chain with neighbouring blocks made one, so that at most so many are left."""
-        step = -(-len(self.blocks) // count)
+    def joined(self, step: int) -> Chain:
+        """The same chain with so many neighbouring blocks made one."""
         return Chain(self.flow, self.turn, self.cuts[step - 1 :: step], frozenset(self.pinned))
+
+    def coarser(self, count: int) -> Chain:
+        """The same chain with at most so many blocks."""
+        return self.joined(-(-len(self.blocks) // count))
+
+    def period(self) -> int:
+        """After how many blocks their costs repeat; 0 if they don't."""
+        count = len(self.blocks)
+        for step in range(1, min(_LONGEST_PERIOD, count // 4) + 1):
+            different = sum(one != other for one, other in zip(self.blocks, self.blocks[step:], strict=False))
+            if different <= max(4, 4 * step, count // 50):
+                return step
+        return 0
 
     @property
     def is_even(self) -> bool:

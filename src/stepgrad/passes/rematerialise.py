@@ -29,6 +29,8 @@ _ROUNDS = 40
 """How many programs are made by dropping values."""
 _MOST_BLOCKS = 96
 """Chains of blocks that differ are first made this short: the tables grow with the cube."""
+_MOST_ENTRIES = 1.6e8
+"""How many entries of a table are looked at, for chains of equal blocks: half a second's work."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,8 @@ def _programs(flow: Flow) -> list[Program]:
     chain = find_chain(flow)
     if chain is None:
         return _by_dropping(flow)
+    if not chain.is_even and len(chain.blocks) > _MOST_BLOCKS and chain.period():
+        chain = chain.joined(chain.period())
     count, usual = len(chain.blocks), chain.usual
     if not chain.is_even:
         found = _tabled(chain if count <= _MOST_BLOCKS else chain.coarser(_MOST_BLOCKS), even=False)
@@ -170,11 +174,10 @@ def _tabled(chain: Chain, even: bool) -> list[tuple[float, Program]]:
     """Programs by dynamic programming, for amounts of memory up to all that is needed, and their costs."""
     blocks = [chain.usual] * len(chain.blocks) if even else chain.blocks
     whole = sum(b.state + b.values for b in blocks)
-    if even and len(blocks) > 2 * _MOST_BLOCKS:  # a unit for each state, as far as the table reaches
-        unit, levels = max(1, blocks[0].state), 160
-    else:
-        levels = 1024 if even else 256
-        unit = max(1, -(-whole // (levels - 1)))
+    levels = max(1, min(2048, int(_MOST_ENTRIES / len(blocks) ** 2))) if even else 256
+    unit = max(1, -(-whole // max(1, levels - 1)))
+    if even:  # a unit for each state is fine enough; a long chain's table then ends before its whole memory
+        unit = max(1, min(unit, blocks[0].state))
     table = Table(blocks, unit, levels, even)
     costs = table.costs()
     forward = sum(b.forward for b in blocks)
