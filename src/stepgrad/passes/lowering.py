@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,6 +37,12 @@ class Kernel:
     writes: frozenset[int]
     group: Group
     everyone: bool = False
+
+
+@functools.cache
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """`dtype.name`, which NumPy puts together anew each time it is asked."""
+    return dtype.name
 
 
 class Uneven(Exception):  # noqa: N818 - it is no error, but asks for another tape
@@ -119,9 +126,9 @@ class _Lowered:
                 operand = self._operand(target)
                 writes.append(operand)
                 offset, steps = self._address(row_major(target.type.shape), at)
-                node = self._cast(node, target.type.dtype.name)
+                node = self._cast(node, dtype_name(target.type.dtype))
                 self.stores.append((node, operand, offset, steps))
-        dtypes = tuple([e.type.dtype.name for e in self.operands])
+        dtypes = tuple([dtype_name(e.type.dtype) for e in self.operands])
         body = _arranged(group, self.nodes, self.stores, dtypes, self.matrices)
         return Kernel(body, tuple(self.operands), frozenset(self.reads), frozenset(writes), group)
 
@@ -157,9 +164,9 @@ class _Lowered:
 
     def _pulled(self, equation: Equation, at: Map) -> int:
         if equation.op is LITERAL:
-            return self._node("const", equation.type.dtype.name, (), (equation.params["value"],))
+            return self._node("const", dtype_name(equation.type.dtype), (), (equation.params["value"],))
         if equation.op is CONSTANT and equation.type.size == 1 and equation.value is not None:
-            return self._node("const", equation.type.dtype.name, (), (equation.value.item(),))
+            return self._node("const", dtype_name(equation.type.dtype), (), (equation.value.item(),))
         kind = self.fusion.of(equation)
         own = self.group.at.get(equation) == at
         if kind is Kind.LEAF or (equation in self.fusion.stored and not own):
@@ -179,14 +186,14 @@ class _Lowered:
             return self._reduction(equation)
         if kind is Kind.PRODUCT:
             self._multiply(equation)
-            return self._node("product", equation.type.dtype.name)
+            return self._node("product", dtype_name(equation.type.dtype))
         return self._point(equation, at)
 
     def _load(self, base: Equation, strides: Sequence[int], offset: int, at: Map) -> int:
         operand = self._operand(base)
         self.reads.add(operand)
         start, steps = self._address(strides, at)
-        return self._node("load", base.type.dtype.name, (), (operand, offset + start, steps))
+        return self._node("load", dtype_name(base.type.dtype), (), (operand, offset + start, steps))
 
     def _address(self, strides: Sequence[int], at: Map) -> tuple[int, tuple[int, ...]]:
         offset, steps = 0, [0] * len(self.group.domain)
@@ -198,7 +205,7 @@ class _Lowered:
         return offset, tuple(steps)
 
     def _point(self, equation: Equation, at: Map) -> int:
-        name, out = equation.op.name, equation.type.dtype.name
+        name, out = equation.op.name, dtype_name(equation.type.dtype)
         if equation.op is ASSIGN:
             return self._cast(self.pull(equation.inputs[1], at), out)
         if name == "one_hot":
@@ -250,13 +257,13 @@ class _Lowered:
         offset, steps = self._address(where.strides, tuple(entries))
         numbers = tuple([self._cast(self.pull(i, m), "int64") for i, m in zip(indices, maps, strict=True)])
         strides = tuple([(where.strides[axis], shape[axis]) for axis in axes])
-        dtype = equation.type.dtype.name
+        dtype = dtype_name(equation.type.dtype)
         return self._node("pick", dtype, numbers, (operand, where.offset + offset, steps, strides))
 
     def _reduction(self, equation: Equation) -> int:
         source = equation.inputs[0]
         at = tuple([i if n != 1 else NOWHERE for i, n in enumerate(source.type.shape)])
-        out = equation.type.dtype.name
+        out = dtype_name(equation.type.dtype)
         argument = self._cast(self.pull(source, at), "bool" if equation.op.name in ("any", "all") else out)
         return self._node("reduce", out, (argument,), (equation.op.name,))
 
@@ -283,14 +290,14 @@ _TESTS = frozenset("isfinite isinf isnan signbit".split())
 
 def _operand_dtypes(equation: Equation) -> list[str]:
     """The dtype that each operand of a pointwise op is converted to before it is computed."""
-    name, out = equation.op.name, equation.type.dtype.name
+    name, out = equation.op.name, dtype_name(equation.type.dtype)
     types = [e.type for e in equation.inputs]
     if name in _COMPARISONS:
         return [_promoted(types)] * len(types)
     if name in _LOGICAL:
         return ["bool"] * len(types)
     if name in _TESTS:
-        return [t.dtype.name for t in types]
+        return [dtype_name(t.dtype) for t in types]
     if name == "where":
         return ["bool", out, out]
     return [out] * len(types)
