@@ -216,16 +216,15 @@ class _Run:
                 shown.step(epoch, self.step, float(done.losses[-1]))
                 batches = batches[len(taken) :]
         of_training = judged.result()
-        self.model.eval()
-        validation_loss, of_validation = self.validation() if self.validation else (None, {})
+        validation_loss, of_validation = self._validate()
         seconds = time.perf_counter() - begin
         return Epoch(epoch, total / used, of_training, validation_loss, of_validation, seconds)
 
     def _after(self, epoch: int, done: Done) -> float:
         """Counts steps that were done, tells callbacks of them, and returns the sum of their losses."""
-        finite = np.isfinite(done.losses)
-        if not finite.all():
-            first = int(np.argmin(finite))
+        total = float(done.losses.sum(dtype=np.float64))
+        if not math.isfinite(total) and not np.isfinite(done.losses).all():
+            first = int(np.argmin(np.isfinite(done.losses)))
             self.step += first + 1
             raise self._diverged(float(done.losses[first]), epoch)
         self.step += len(done.losses)
@@ -236,7 +235,13 @@ class _Run:
                     self.stopped |= callback(told) is False
                 except StopTraining:
                     self.stopped = True
-        return float(done.losses.sum(dtype=np.float64))
+        return total
+
+    def _validate(self) -> tuple[float | None, dict[str, float]]:
+        if self.validation is None:
+            return None, {}
+        self.model.eval()
+        return self.validation()
 
     def _diverged(self, value: float, epoch: int) -> TrainingError:
         step = self.step - (epoch - 1) * self.steps_per_epoch
