@@ -77,9 +77,9 @@ def fit(
     without Python. It computes what Python would, up to rounding. Code in the model or loss that has
     an effect on Python objects, such as counting calls, has it when it is recorded, and not at each
     step. Where recording shows that this matters, or that a value is asked for, steps are done in
-    Python, and a notice names the line. With callbacks, which may change anything, steps are run one
-    by one: attributes of modules and of the optimizer are looked at before each, and the whole step
-    is recorded again at the beginning of each epoch.
+    Python, and a notice (a warning, if progress=False) names the line. With callbacks, which may
+    change anything, steps are run one by one: attributes of modules and of the optimizer are looked
+    at before each, and the whole step is recorded again at the beginning of each epoch.
 
     Args:
         model: called with a batch of inputs; switched to training and, at the end, to use.
