@@ -2,7 +2,8 @@
 
 A file's name is the hash of everything that its content follows from: the kernel, how it is shared out,
 the processor, the versions, and the code of this package that emits it. It begins with the hash of its
-content, so a damaged file counts as none. Files are written whole, by renaming, so processes may write at the same time.
+content, so a damaged file counts as none. Files are written whole, by renaming, so processes may write at the
+same time.
 """
 
 from __future__ import annotations
