@@ -168,8 +168,9 @@ def best_split(product: Product, target: Target, threads: int) -> Split:
 
 @functools.cache
 def _cheapest(product: Product, target: Target, split: Split, threads: int, fitting: int = 0) -> tuple[float, Blocking]:
-    # Dot products are added up in another order, so whether they are used must not depend on the threads.
-    if (split, threads) == ("rows", 1):
+    # Dot products are added up in another order, so whether they are used must depend neither on the threads nor on
+    # what the tiles have to fit.
+    if (split, threads, fitting) == ("rows", 1, 0):
         tiles, dots = _tiles(product, target, split, threads), _dots(product, target, split)
     elif _cheapest(product, target, "rows", 1)[1].inner_lanes:
         tiles, dots = [], _dots(product, target, split)
