@@ -134,3 +134,16 @@ def test_odd_shapes(shape: tuple[int, int]) -> None:
     x, w = (rng.standard_normal(s).astype(np.float32) for s in (shape, (shape[1], 5)))
     found = [bits(sg.compile(step, threads=n, executor="cpu")(x, w)) for n in THREADS]
     assert all(each == found[0] for each in found)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("shape", [(600, 33, 3), (64, 40, 1), (4, 100, 50), (33, 300, 5), (17, 16, 4)])
+def test_narrow_products(shape: tuple[int, int, int], transposed: bool) -> None:
+    """Whether they are dot products does not depend on the threads."""
+    rows, inner, columns = shape
+    rng = np.random.default_rng(2)
+    a = rng.standard_normal((rows, inner)).astype(np.float32)
+    b = rng.standard_normal((columns, inner) if transposed else (inner, columns)).astype(np.float32)
+    product = lambda a, b: np.tanh(a @ (b.T if transposed else b))
+    found = [bits(sg.compile(product, threads=n, executor="cpu")(a, b)) for n in THREADS]
+    assert all(each == found[0] for each in found)
