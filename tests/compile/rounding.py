@@ -57,8 +57,17 @@ def allowed(tape: Tape, values: Mapping[Equation, Any]) -> list[tuple[Any, Any]]
             else:
                 size = np.abs(a[np.isfinite(a)]).max(initial=0.0)
                 eps = np.finfo(a.dtype).eps
-                found.append((a, MARGIN * spread[e] + 4 * eps * np.abs(a) + eps * size + np.finfo(a.dtype).tiny))
+                usual = _usual(spread[e], np.abs(a))
+                margin = MARGIN * spread[e] + (MARGIN / 4 * usual + 4 * eps) * np.abs(a) + eps * size
+                found.append((a, margin + np.finfo(a.dtype).tiny))
     return found
+
+
+def _usual(spread: Any, size: Any) -> float:
+    """What most elements are disturbed by, as part of their size: in one or the other, disturbances cancel."""
+    parts = (np.asarray(spread) / np.where(size, size, np.inf)).ravel()
+    parts = parts[np.isfinite(parts) & (parts > 0)]
+    return float(np.median(parts)) if parts.size else 0.0
 
 
 def _run(tape: Tape, values: Mapping[Equation, Any], rng: Any, known: Any) -> tuple[dict[Any, Any], dict[Any, bool]]:
@@ -81,7 +90,9 @@ def _run(tape: Tape, values: Mapping[Equation, Any], rng: Any, known: Any) -> tu
                 value = _disturbed(value, rng, 1 if e.op.elementwise else 4)
             if name in SUMS:  # each partial sum may be as large as the terms' absolute values together
                 sizes = [x if np.asarray(x).dtype.kind in "ib" else np.abs(x) for x in inputs]
-                value = value + _disturbed(np.asarray(e.op.numpy(*sizes, **e.params)), rng, 2, only=True)
+                terms = max(np.size(x) for x in inputs) / max(1, value.size)
+                times = max(2.0, np.sqrt(terms) / 10)
+                value = value + _disturbed(np.asarray(e.op.numpy(*sizes, **e.params)), rng, times, only=True)
         else:
             value = np.asarray(e.op.numpy(*inputs, **e.params))
         value = np.asarray(value).astype(e.type.dtype, copy=False) if not e.type.weak else value.item()
@@ -95,7 +106,7 @@ def _is_simple(e: Equation) -> bool:
     return e.params.get("exponent") in (1, 2, -1, 0.5)
 
 
-def _disturbed(x: Any, rng: np.random.Generator, times: int = 1, only: bool = False) -> Any:
+def _disturbed(x: Any, rng: np.random.Generator, times: float = 1, only: bool = False) -> Any:
     """A value changed by one or two units in the last place (or several times that), up or down; or only the change."""
     if isinstance(x, (int, float, bool)) or x.dtype.kind != "f":
         return x
