@@ -21,7 +21,7 @@ def loaded(script: str) -> set[str]:
 
 
 def test_import_leaves_what_takes_long_for_later() -> None:
-    slow = {"llvmlite", "asyncio", "typer", "rich", "stepgrad.execute.cpu"}
+    slow = {"llvmlite", "scipy", "numpy.f2py", "asyncio", "typer", "rich", "stepgrad.execute.cpu"}
     assert not slow & loaded("import stepgrad")
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
+import gc
 import inspect
 import re
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -202,7 +204,8 @@ class Compiled:
                 self._last = self._fast = None
                 args, kwargs = arguments.rebuild(arguments.values)
                 try:
-                    check(entry.recorded, record_step(self.fn, args, kwargs, self._names), self._name)
+                    with _without_collecting():
+                        check(entry.recorded, record_step(self.fn, args, kwargs, self._names), self._name)
                 except BaseException:
                     self._entries.pop(arguments.key, None)  # the next call begins anew
                     raise
@@ -210,7 +213,7 @@ class Compiled:
             self._entries[arguments.key] = self._used = entry
             settled = recheck == "never" or (recheck == "second" and entry.checked)
             self._last, self._fast = (entry, self._builtin(entry)) if settled and arguments.flat else (None, None)
-            if self._fast is not None and entry.engine.small:
+            if self._fast is not None and entry.alone:
                 self._last = None
         return entry
 
@@ -228,11 +231,12 @@ class Compiled:
     def _record(self, arguments: Arguments) -> Entry:
         memory, threads, _, shadow, executor = self._settings
         args, kwargs = arguments.rebuild(arguments.values)
-        recorded = record_step(self.fn, args, kwargs, self._names)
-        load = loader(executor)
-        guard = join(cell._bound().guard for cell in recorded.cells)
-        with guard:
-            engine = load(recorded.tape, recorded.user_outputs, memory=memory, threads=threads, shadow=shadow)
+        with _without_collecting():
+            recorded = record_step(self.fn, args, kwargs, self._names)
+            load = loader(executor)
+            guard = join(cell._bound().guard for cell in recorded.cells)
+            with guard:
+                engine = load(recorded.tape, recorded.user_outputs, memory=memory, threads=threads, shadow=shadow)
         return Entry(recorded, engine, guard, self._cut, arguments)
 
     @property
@@ -286,6 +290,21 @@ class Compiled:
     def __repr__(self) -> str:
         count = len(self._entries)
         return f"<compiled {self._name}, {count} program{'' if count == 1 else 's'}>"
+
+
+@contextlib.contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Pauses the garbage collector: nearly all of the many objects made meanwhile live on, and it would look at each.
+
+    It took a fifth of the time to compile a network of 100 layers.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _again(fn: Any, *settings: Any) -> Compiled:

@@ -110,6 +110,11 @@ class Entry:
             self._fast = make(slow=slow, finish=finish, tensors=not self.linked, context=context)
         return self._fast
 
+    @property
+    def alone(self) -> bool:
+        """The program holds the GIL from beginning to end, so nobody can come between."""
+        return bool(getattr(self.engine, "small", False))
+
     def _finish_any(self, *values: Array) -> Any:
         for value in values:
             value.flags.writeable = False

@@ -60,6 +60,10 @@ class StaleError(StepgradError, RuntimeError):
     """A compiled function would have gone on computing with a Python value that has changed."""
 
 
+class ShadowError(StepgradError, ArithmeticError):
+    """A kernel that computes something other than NumPy does."""
+
+
 class DataError(StepgradError, ValueError):
     """Data that can't be used: a broken row, a missing column, NaN where numbers are needed."""
 

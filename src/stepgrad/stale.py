@@ -66,7 +66,7 @@ def _different(old: Equation, new: Equation, before: dict[Equation, int], after:
     for key in dict.fromkeys((*old.params, *new.params)):
         if not _equal(old.params.get(key), new.params.get(key)):
             return f"{key} was {_short(old.params.get(key))}, and is {_short(new.params.get(key))}"
-    return "" if repr(old.type) == repr(new.type) else f"it was {old.type}, and is {new.type}"
+    return "" if old.type is new.type or repr(old.type) == repr(new.type) else f"it was {old.type}, and is {new.type}"
 
 
 def _operand(a: Equation, b: Equation, before: dict[Equation, int], after: dict[Equation, int]) -> str:

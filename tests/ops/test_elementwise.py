@@ -13,7 +13,7 @@ from scipy import special
 
 import stepgrad as sg
 from stepgrad.errors import ArgumentError, DtypeError, GradientError, UnsupportedError
-from stepgrad.explain.expressions import call_text, tidy
+from stepgrad.tape.expressions import call_text, tidy
 
 # --- the table in docs/conventions.md
 

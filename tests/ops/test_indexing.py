@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import stepgrad as sg
 from stepgrad.errors import AbstractValueError, ArgumentError, DtypeError, IndexingError, ShapeError, UnsupportedError
-from stepgrad.explain.expressions import call_text, evaluate, tidy
 from stepgrad.tape.equation import INPUT, Equation
+from stepgrad.tape.expressions import call_text, evaluate, tidy
 from stepgrad.tape.op import type_of
 from stepgrad.tape.recording import recording
 from stepgrad.tape.tape import Tape

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import stepgrad as sg
-from stepgrad.explain.expressions import evaluate
 from stepgrad.ops.registry import registry
 from stepgrad.ops.samples import Sample
 from stepgrad.tape.equation import INPUT, Equation
+from stepgrad.tape.expressions import evaluate
 from stepgrad.tape.op import type_of
 from stepgrad.tape.recording import record, recording
 from stepgrad.tape.tape import Tape

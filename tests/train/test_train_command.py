@@ -268,7 +268,7 @@ def test_ctrl_c_saves_the_best_weights(flowers: Path, tmp_path: Path) -> None:
     for line in running.stdout:
         if line.startswith("gradients"):
             break
-    time.sleep(0.5)
+    time.sleep(3)
     running.send_signal(signal.SIGINT)
     out_text, err = running.communicate(timeout=60)
     assert running.returncode == 130, err

@@ -13,13 +13,13 @@ import numpy as np
 
 from stepgrad.cells import Parameter
 from stepgrad.explain.arguments import Arguments
-from stepgrad.explain.expressions import helpers
 from stepgrad.explain.formulas import Line, Written, write
 from stepgrad.explain.names import Names
 from stepgrad.explain.steps import Flow, Gradient, Step, flow_of
 from stepgrad.explain.watch import Statement, Watcher
 from stepgrad.tape.backward import reachable
 from stepgrad.tape.equation import CELL, CONSTANT, INPUT, LITERAL, Equation, Role
+from stepgrad.tape.expressions import helpers
 from stepgrad.tensor import Tensor
 
 INLINE = 16

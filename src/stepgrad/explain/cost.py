@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from stepgrad.explain.arrange import Arranged
 from stepgrad.explain.formulas import is_view
-from stepgrad.explain.layout import count_text, ratio_text, size_text, table
 from stepgrad.explain.steps import Flow
 from stepgrad.tape.equation import LITERAL, Equation
+from stepgrad.tape.layout import count_text, ratio_text, size_text, table
 
 
 @dataclass(frozen=True, repr=False)

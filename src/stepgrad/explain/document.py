@@ -11,11 +11,11 @@ import numpy as np
 
 from stepgrad.cells import Parameter
 from stepgrad.explain.cost import bytes_moved, flops
-from stepgrad.explain.expressions import call_text, literal_text, tidy
 from stepgrad.explain.formulas import Line
 from stepgrad.explain.ledger import cached
 from stepgrad.explain.steps import Gradient, Step
 from stepgrad.tape.equation import CELL, INPUT, LITERAL, Equation
+from stepgrad.tape.expressions import call_text, literal_text, tidy
 
 if TYPE_CHECKING:
     from stepgrad.explain.trace import Trace

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stepgrad.explain.expressions import call_text, literal_text, tidy
 from stepgrad.explain.names import Names
 from stepgrad.tape.equation import LITERAL, Equation
+from stepgrad.tape.expressions import call_text, literal_text, tidy
 
 Shape = tuple[int, ...]
 _LONGEST = 84

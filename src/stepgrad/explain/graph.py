@@ -11,8 +11,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from stepgrad.explain.document import Document
-from stepgrad.explain.layout import plural
 from stepgrad.explain.story import repetitions
+from stepgrad.tape.layout import plural
 
 LIMIT = 60
 """The most nodes that a picture shows."""

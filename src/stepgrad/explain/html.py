@@ -9,8 +9,8 @@ from importlib import resources
 
 from stepgrad.explain.document import Document, json_text
 from stepgrad.explain.graph import shape_text, step_text
-from stepgrad.explain.layout import plural, size_text
 from stepgrad.explain.svg import svg
+from stepgrad.tape.layout import plural, size_text
 
 _ROWS = 40
 _ENDS = 12

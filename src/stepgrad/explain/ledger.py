@@ -10,8 +10,8 @@ import numpy as np
 
 from stepgrad.cells import Parameter
 from stepgrad.explain.arrange import Arranged, is_inline
-from stepgrad.explain.layout import plural, size_text, table
 from stepgrad.tape.equation import CELL, CONSTANT, INPUT, LITERAL, Equation
+from stepgrad.tape.layout import plural, size_text, table
 
 
 @dataclass(frozen=True)

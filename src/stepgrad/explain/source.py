@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepgrad.explain.arrange import Arranged, arguments_of, is_inline, leaf_text
-from stepgrad.explain.expressions import helpers
 from stepgrad.explain.formulas import Line
-from stepgrad.explain.layout import WIDTH
 from stepgrad.explain.ledger import cached, is_stored
 from stepgrad.explain.steps import Step
 from stepgrad.tape.equation import Equation
+from stepgrad.tape.expressions import helpers
+from stepgrad.tape.layout import WIDTH
 
 if TYPE_CHECKING:
     from stepgrad.explain.trace import Trace

@@ -16,7 +16,7 @@ from stepgrad.errors import ArgumentError
 from stepgrad.explain.document import Document
 from stepgrad.explain.graph import shape_text, short, step_text
 from stepgrad.explain.keys import keys
-from stepgrad.explain.layout import plural, size_text
+from stepgrad.tape.layout import plural, size_text
 
 _FORWARD, _BACKWARD, _UPDATE, _SAVED = "bright_blue", "dark_orange", "magenta", "green"
 _COLOURS = {"forward": _FORWARD, "backward": _BACKWARD, "update": _UPDATE}

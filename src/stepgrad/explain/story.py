@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.text import Text
 
 from stepgrad.errors import ArgumentError
-from stepgrad.explain.expressions import call_text, literal_text, tidy
-from stepgrad.explain.layout import WIDTH, plural, ratio_text, size_text
 from stepgrad.explain.steps import Gradient, Step
 from stepgrad.tape.equation import LITERAL, Equation
+from stepgrad.tape.expressions import call_text, literal_text, tidy
+from stepgrad.tape.layout import WIDTH, plural, ratio_text, size_text
 
 if TYPE_CHECKING:
     from stepgrad.explain.trace import Trace

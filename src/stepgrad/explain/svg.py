@@ -9,7 +9,7 @@ from html import escape
 from stepgrad.explain.document import Document
 from stepgrad.explain.graph import LIMIT, Edge, Graph, Node, columns, graph
 from stepgrad.explain.layered import Key, Layout, layout
-from stepgrad.explain.layout import plural
+from stepgrad.tape.layout import plural
 
 _FONT = 12
 _COLUMN = 7.4  # a column of the fixed-width font, with a little to spare

@@ -53,11 +53,14 @@ def checks_of(tape: Tape) -> tuple[Tape, list[Check]]:
                 if index.op in (CONSTANT, LITERAL) or not index.type.size or (index, low, high) in known:
                     continue
                 known[index, low, high] = None
+                begin = len(made)
                 x = Tensor(None, index)
                 outside = record(registry["logical_or"], (_less(x, low), _greater(x, high)), {})
                 axes = tuple(range(len(index.type.shape)))
                 if axes:
                     outside = record(registry["any"], (outside,), {"axis": axes, "keepdims": False})
+                for part in made[begin:]:
+                    part.where = equation.where
                 found.append(Check(outside.equation, index, low, high, equation))
     if not found:
         return tape, []

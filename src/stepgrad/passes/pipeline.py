@@ -150,7 +150,7 @@ class _Names:
 
     def follow(self, changes: Changes) -> None:
         for old, new in changes.moved.items():
-            self.of.setdefault(new, self.of[old])
+            self.of.setdefault(new, self.of.setdefault(old, old.op.name))
             for number, part in enumerate(changes.parts.get(old, ()), start=1):
                 self.of.setdefault(part, f"{self.of[old]}.{number}")
 

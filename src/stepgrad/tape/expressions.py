@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from stepgrad.tape.equation import LITERAL, Equation
 
@@ -71,6 +70,8 @@ def _names(code: Any) -> list[str]:
 
 def evaluate(equation: Equation) -> Any:
     """Runs the text of one equation as Python on the values of its inputs: does it mean what it says?"""
+    from scipy import special  # here, because importing it takes long
+
     texts = [literal_text(e) if e.op is LITERAL else f"x{i}" for i, e in enumerate(equation.inputs)]
     scope: dict[str, Any] = {f"x{i}": e.value for i, e in enumerate(equation.inputs)}
     scope |= {f.__name__: f for f in helpers([equation])} | {"np": np, "special": special}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import linecache
 import os
 import sys
 from types import CodeType, FrameType
-
-import numpy as np
-import scipy
 
 from stepgrad.tensor import ArrayLike, Tensor, functions
 
@@ -16,15 +14,17 @@ Where = tuple[CodeType, int]
 """A place in the user's code: a code object and the position of the instruction in it."""
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_MODULES = "calls cells compile entries losses missing recorded rules stale tensor transforms"
 _ENGINE = tuple(
     _ROOT + part
     for part in (
-        *(folder + os.sep for folder in ("tape", "ops", "optim")),
-        *(module + ".py" for module in "calls cells compile entries losses missing recorded rules stale tensor".split()),
-        "transforms.py",
+        *(folder + os.sep for folder in ("tape", "ops", "optim", "passes")),
+        *(module + ".py" for module in _MODULES.split()),
     )
 )
-_ENGINE += tuple(os.path.join(module.__path__[0], "") for module in (np, scipy))  # they call back into tensors
+for _package in ("numpy", "scipy"):  # they call back into tensors; scipy is found without importing it
+    _found = importlib.util.find_spec(_package)
+    _ENGINE += tuple(os.path.join(folder, "") for folder in (_found and _found.submodule_search_locations) or ())
 known_files: dict[str, bool] = {}
 """Source file -> whether it is the engine's own, for the files seen so far."""
 

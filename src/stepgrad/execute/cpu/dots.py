@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from stepgrad.execute.cpu import packing
+from stepgrad.execute.cpu import instructions, packing
 from stepgrad.execute.cpu.blocking import Blocking, Product
 from stepgrad.execute.cpu.packing import Index, add, at, index, load, loop, multiply, store
 
@@ -81,7 +81,7 @@ def _sums(
     """The dot products of a tile: for each row, a vector of the columns."""
     element, inner, lanes = product.element, product.inner, blocking.inner_lanes
     vector = ir.VectorType(element, lanes)
-    zeros = ir.Constant(vector, [0.0] * lanes)
+    zeros = instructions.constant(vector, 0)
     signature = ir.FunctionType(vector, [vector] * 3)
     multiply_add = packing.intrinsic(b, f"llvm.fmuladd.{packing.suffix(vector)}", signature)
     a_base = at(b, a, multiply(b, row, product.a_stride), element)
@@ -116,7 +116,7 @@ def _sums(
 
 def _added(b: ir.IRBuilder, vectors: list[ir.Value], size: int) -> ir.Value:
     """A vector of the sums over the lanes of each of up to `size` vectors, zeros behind them."""
-    parts = vectors + [ir.Constant(vectors[0].type, [0.0] * vectors[0].type.count)] * (size - len(vectors))
+    parts = vectors + [instructions.constant(vectors[0].type, 0)] * (size - len(vectors))
     while parts[0].type.count > 1 and (len(parts) > 1 or parts[0].type.count > size):
         pairs = list(zip(parts[::2], parts[1::2], strict=True)) if len(parts) > 1 else [(parts[0], parts[0])]
         lanes = parts[0].type.count

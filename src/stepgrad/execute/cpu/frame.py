@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from stepgrad.execute.cpu import points
+from stepgrad.execute.cpu import instructions, points
 from stepgrad.execute.cpu.instructions import declared, suffix
 from stepgrad.execute.cpu.packing import I32, I64, add, index, multiply
 from stepgrad.execute.cpu.points import I1, I8, TYPES, lanes_of
@@ -177,7 +177,7 @@ def _pick(
 
     if not any(lanes_of(n) for n in numbers):
         return load(b, frame.operands[operand], dtype, further(numbers), steps[-1], lanes, mask)
-    found: ir.Value = ir.Constant(ir.VectorType(TYPES[dtype], lanes), [0] * lanes)
+    found: ir.Value = instructions.constant(ir.VectorType(TYPES[dtype], lanes), 0)
     for lane in range(present(lanes, mask)):
         own = [b.extract_element(n, ir.Constant(I32, lane)) if lanes_of(n) else n for n in numbers]
         where = b.add(further(own), index(lane * steps[-1])) if steps[-1] else further(own)
@@ -245,13 +245,13 @@ def memory_bytes(dtype: str) -> int:
 
 def _masked_load(b: ir.IRBuilder, pointer: ir.Value, vector: ir.VectorType, mask: Any, size: int) -> ir.Value:
     name = f"llvm.masked.load.{suffix(vector)}.p0"
-    arguments = [pointer, ir.Constant(I32, size), mask, ir.Constant(vector, [0] * vector.count)]
+    arguments = [pointer, ir.Constant(I32, size), mask, instructions.constant(vector, 0)]
     return b.call(declared(b, name, vector, [x.type for x in arguments]), arguments)
 
 
 def _gather(b: ir.IRBuilder, pointer: ir.Value, vector: ir.VectorType, step: int, mask: Any, size: int) -> ir.Value:
     """Elements that lie apart, one by one; LLVM's gather is no faster on most processors."""
-    found: ir.Value = ir.Constant(vector, [0] * vector.count)
+    found: ir.Value = instructions.constant(vector, 0)
     for lane in range(present(vector.count, mask)):
         where = b.gep(pointer, [index(lane * step)], source_etype=vector.element)
         found = b.insert_element(found, b.load(where, typ=vector.element, align=size), ir.Constant(I32, lane))

@@ -57,6 +57,18 @@ class _Splat(ir.Constant):  # type: ignore[misc]
         return f"splat ({one.type} {one.get_reference()})"
 
 
+class _Undefined(ir.Constant):  # type: ignore[misc]
+    """A vector whose lanes are all still to be put in, written short."""
+
+    def _get_reference(self) -> str:
+        return "undef"
+
+
+def undefined(type: ir.VectorType) -> ir.Constant:
+    """A vector to put lanes into."""
+    return _Undefined(type, ir.Undefined)
+
+
 def constant(type: ir.Type, value: Any) -> ir.Constant:
     """A number, in all lanes of a vector type."""
     element = element_of(type)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from stepgrad.execute.cpu import packing
+from stepgrad.execute.cpu import instructions, packing
 from stepgrad.execute.cpu.blocking import Blocking, Product, a_block, a_row, ceil, scratch_panels
 from stepgrad.execute.cpu.dots import Epilogue, emit_dots
 from stepgrad.execute.cpu.packing import Index, add, at, index, load, loop, multiply, store
@@ -263,7 +263,7 @@ class _Block:
 def _tile(e: _Emitter, block: _Block, row: Index, rows: int) -> None:
     """One tile for one block of k: its sums go on where the block before left them, and end in the epilogue."""
     b, vector = e.b, e.vector
-    sums: list[ir.Value] = [ir.Constant(vector, [0.0] * vector.count)] * (rows * ceil(block.columns, vector.count))
+    sums: list[ir.Value] = [instructions.constant(vector, 0)] * (rows * ceil(block.columns, vector.count))
     partial = _partial(e, block, row)
     if not isinstance(block.first, bool):
         zeros = sums

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from llvmlite import ir
 
+from stepgrad.execute.cpu import instructions
 from stepgrad.execute.cpu.blocking import LINE
 from stepgrad.execute.cpu.target import bytes_of
 
@@ -121,7 +122,7 @@ def masked_load(b: ir.IRBuilder, pointer: ir.Value, type: ir.VectorType, count: 
     alignment = ir.Constant(I32, bytes_of(type.element))
     signature = ir.FunctionType(type, [ir.PointerType(), I32, mask.type, type])
     function = intrinsic(b, f"llvm.masked.load.{suffix(type)}.p0", signature)
-    return b.call(function, [pointer, alignment, mask, ir.Constant(type, [0.0] * type.count)])
+    return b.call(function, [pointer, alignment, mask, instructions.constant(type, 0)])
 
 
 def shuffle(b: ir.IRBuilder, left: ir.Value, right: ir.Value, lanes: Sequence[int]) -> ir.Value:
@@ -132,8 +133,9 @@ def shuffle(b: ir.IRBuilder, left: ir.Value, right: ir.Value, lanes: Sequence[in
 def broadcast(b: ir.IRBuilder, scalar: ir.Value, lanes: int) -> ir.Value:
     """A scalar in all lanes."""
     vector = ir.VectorType(scalar.type, lanes)
-    undefined = ir.Constant(vector, ir.Undefined)
-    return shuffle(b, b.insert_element(undefined, scalar, ir.Constant(I32, 0)), undefined, [0] * lanes)
+    empty = instructions.undefined(vector)
+    first = b.insert_element(empty, scalar, ir.Constant(I32, 0))
+    return b.shuffle_vector(first, empty, instructions.constant(ir.VectorType(I32, lanes), 0))
 
 
 def powers_of_two(count: int, largest: int) -> list[int]:
@@ -219,7 +221,7 @@ def transpose_panel(
 
 def gathered(b: ir.IRBuilder, source: ir.Value, stride: int, count: int, vector: ir.VectorType) -> ir.Value:
     """A vector of elements that lie `stride` apart; zeros behind the first `count`."""
-    value: ir.Value = ir.Constant(vector, [0.0] * vector.count)
+    value: ir.Value = instructions.constant(vector, 0)
     for lane in range(count):
         scalar = load(b, at(b, source, lane * stride, vector.element), vector.element)
         value = b.insert_element(value, scalar, ir.Constant(I32, lane))
@@ -236,7 +238,7 @@ def _transposed(
     """
     element, lanes = vector.element, vector.count
     piece = ir.VectorType(element, chunk)
-    zeros = ir.Constant(piece, [0.0] * chunk)
+    zeros = instructions.constant(piece, 0)
     read = [load(b, at(b, source, r * stride, element), piece) if r < rows else zeros for r in range(lanes)]
     if chunk == 1:
         return [shuffle(b, read[0], read[0], [0])]

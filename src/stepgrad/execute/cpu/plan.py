@@ -75,15 +75,16 @@ def make_plan(
     Raises:
         BudgetError: they do not fit.
     """
-    count, changes, before = len(tape.outputs), Changes(), len(tape)
+    recorded, count, changes = tape, len(tape.outputs), Changes()
     tape = last_assignments(tape, user_outputs, changes)
-    assigned = Entry("assignments", before, len(tape), changes)
+    assigned = Entry("assignments", len(recorded), len(tape), changes)
     tape, checks = checks_of(tape)
     tape, log = optimise(tape, verified)
+    log.tape = recorded
     log.entries.insert(0, assigned)
     tape = _logged(log, "layouts", tape, layouts)
     tape, fusion, kernels = _lowered(tape, user_outputs, log)
-    kernels = with_checks(kernels, tape.outputs[count:], fusion)
+    kernels = with_checks(kernels, _flags(tape, count, fusion), fusion)
     works = {kernel: work(kernel) for kernel in kernels}
     if sum(works.values()) < SMALL:
         threads = 1
@@ -96,7 +97,7 @@ def make_plan(
         def measure(tape: Tape) -> int:
             own = Log(tape)
             fitted, fusion, kernels = _lowered(tape, user_outputs, own)
-            kernels = with_checks(kernels, fitted.outputs[count:], fusion)
+            kernels = with_checks(kernels, _flags(fitted, count, fusion), fusion)
             steps = schedule(kernels, lambda kernel: split_of(kernel.body, target, threads), work, in_order=True)
             steps, buffers = plan_tightly(steps, _elsewhere(fitted, user_outputs, steps))
             made.clear()
@@ -117,9 +118,14 @@ def make_plan(
         _results(tape, user_outputs),
         threads,
         max((scratch_of(step.kernel.body, target, threads) for step in steps), default=0),
-        tuple(zip(tape.outputs[count:], checks, strict=True)),
+        tuple(zip(_flags(tape, count, fusion), checks, strict=True)),
         rematerialised,
     )
+
+
+def _flags(tape: Tape, count: int, fusion: Fusion) -> list[Equation]:
+    """What the checks have found: outputs from `count` on; of a view, what it is a view of."""
+    return [fusion.base(flag) for flag in tape.outputs[count:]]
 
 
 def _results(tape: Tape, user_outputs: int) -> tuple[Equation, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from stepgrad.execute.cpu import functions, instructions
+from stepgrad.execute.cpu import functions, instructions, packing
 from stepgrad.execute.cpu.instructions import element_of, fma, shaped
 from stepgrad.tape.equation import Equation
 
@@ -63,11 +63,8 @@ def splat(b: ir.IRBuilder, x: ir.Value, lanes: int) -> ir.Value:
     if lanes == lanes_of(x):
         return x
     if isinstance(x, ir.Constant):
-        return ir.Constant(ir.VectorType(x.type, lanes), [x.constant] * lanes)
-    vector = ir.VectorType(x.type, lanes)
-    undefined = ir.Constant(vector, ir.Undefined)
-    first = b.insert_element(undefined, x, ir.Constant(I32, 0))
-    return b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
+        return instructions.constant(ir.VectorType(x.type, lanes), x.constant)
+    return packing.broadcast(b, x, lanes)
 
 
 def cast(b: ir.IRBuilder, x: ir.Value, dtype: str) -> ir.Value:

@@ -293,7 +293,7 @@ class Program:
         kind = equation.type
         address = int(self._loaded.addresses[0, self._slots[equation]])
         block = (ctypes.c_char * max(1, kind.nbytes)).from_address(address)
-        return np.frombuffer(block, kind.dtype, kind.size).reshape(kind.shape)
+        return np.frombuffer(memoryview(block), kind.dtype, kind.size).reshape(kind.shape)
 
 
 def load(tape: Tape, user_outputs: int, *, memory: int | None, threads: int | None, shadow: bool) -> Program:

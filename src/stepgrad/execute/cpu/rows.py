@@ -240,7 +240,7 @@ class _Walk:
             op, _, arguments, params = self.body.nodes[i]
             if op == "reduce":
                 found = []
-                for (start, mask), mine in zip(chunks, vectors, strict=True):
+                for (_, mask), mine in zip(chunks, vectors, strict=True):
                     x = points.splat(
                         self.b, mine[arguments[0]] if arguments[0] in mine else values[arguments[0]], self.lanes
                     )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepgrad.buffers import changes
-from stepgrad.errors import StepgradError
+from stepgrad.errors import ShadowError
 from stepgrad.execute.cpu import library, platform
 from stepgrad.execute.cpu.described import Described, describe
 from stepgrad.execute.cpu.driver import Program as Word
@@ -47,10 +47,6 @@ EXACT = (CHEAP - {"clip"}) | VIEWS | frozenset("divide sqrt reciprocal floor cei
 SUMS = frozenset("sum matmul scatter_add add_along_axis".split())
 
 Values = dict[Equation, Any]
-
-
-class ShadowError(StepgradError, ArithmeticError):
-    """A kernel that computes something other than NumPy does."""
 
 
 class Shadow:
