@@ -356,7 +356,9 @@ def compile(
 
     Args:
         fn: any function of tensors and cells; a method; a module. Left out, this makes a decorator.
-        memory: the most that a run may take, in bytes or as in "64MB"; what does not fit is computed again.
+        memory: the most that the values between kernels may take, in bytes or as in "64MB"; what does not
+            fit is computed again. `program.memory()` says what it costs. Parameters, arguments and
+            results come on top.
         threads: how many threads run it; by default one for each core.
         recheck: "second" records the function again at its second call and compares, so that a Python
             value that has changed is noticed; "always" does so at each call, "never" not at all.
@@ -367,6 +369,7 @@ def compile(
         ArgumentError: a setting out of its range.
         AbstractValueError: at the first call, the function asks for the value of a tensor or cell.
         StaleError: when it is recorded again, it is not what it was.
+        BudgetError: the values do not fit into `memory`; the least that they fit into is named.
 
     Example:
         >>> W = sg.Parameter([1.0, 2.0])
