@@ -38,11 +38,18 @@ class Compiled:
     """
 
     def __init__(
-        self, fn: Callable[..., Any], memory: int | None, threads: int | None, recheck: str, shadow: bool, executor: Any
+        self,
+        fn: Callable[..., Any],
+        memory: int | None,
+        threads: int | None,
+        recheck: str,
+        shadow: bool,
+        denormals: str,
+        executor: Any,
     ) -> None:
         functools.update_wrapper(self, fn, updated=())
         self.fn = fn
-        self._settings = (memory, threads, recheck, shadow, executor)
+        self._settings = (memory, threads, recheck, shadow, denormals, executor)
         self._name = getattr(fn, "__name__", type(fn).__name__)
         self._names = _argument_names(fn)
         self._attribute = self._name  # of a class, if it is a method
@@ -229,14 +236,21 @@ class Compiled:
         return entry.builtin(slow, (RECORDING, _EAGER))
 
     def _record(self, arguments: Arguments) -> Entry:
-        memory, threads, _, shadow, executor = self._settings
+        memory, threads, _, shadow, denormals, executor = self._settings
         args, kwargs = arguments.rebuild(arguments.values)
         with _without_collecting():
             recorded = record_step(self.fn, args, kwargs, self._names)
             load = loader(executor)
             guard = join(cell._bound().guard for cell in recorded.cells)
             with guard:
-                engine = load(recorded.tape, recorded.user_outputs, memory=memory, threads=threads, shadow=shadow)
+                engine = load(
+                    recorded.tape,
+                    recorded.user_outputs,
+                    memory=memory,
+                    threads=threads,
+                    shadow=shadow,
+                    denormals=denormals,
+                )
         return Entry(recorded, engine, guard, self._cut, arguments)
 
     @property
@@ -344,6 +358,7 @@ def compile(
     threads: int | None = None,
     recheck: str = "second",
     shadow: bool = False,
+    denormals: str = "keep",
     executor: str | None = None,
 ) -> Any:
     """Makes one program of a function, such as a whole training step: forward pass, backward pass and update.
@@ -363,6 +378,10 @@ def compile(
         recheck: "second" records the function again at its second call and compares, so that a Python
             value that has changed is noticed; "always" does so at each call, "never" not at all.
         shadow: compare each part of the program with NumPy, and name the first equation that differs.
+        denormals: numbers closer to 0 than 1e-38 (float32) are computed with ("keep"), as NumPy does, or
+            count as 0 ("flush"), as in many libraries. Processors take a hundred times as long for an
+            operation with one, and the moments of parameters that get no gradient end as such numbers.
+            Shadowed programs keep them.
         executor: "cpu" or "numpy"; by default the fastest there is.
 
     Raises:
@@ -392,13 +411,17 @@ def compile(
         raise ArgumentError(
             f"compile was given threads={threads!r}", "threads are counted from 1", "use for example threads=2"
         )
+    if denormals not in ("keep", "flush"):
+        raise ArgumentError(
+            f"compile was given denormals={denormals!r}", "they are kept or flushed", 'use "keep" or "flush"'
+        )
     if not isinstance(shadow, bool):
         raise ArgumentError(f"compile was given shadow={shadow!r}", "it is on or off", "use shadow=True")
     if executor is not None and executor not in EXECUTORS:
         raise ArgumentError(
             f"compile was given executor={executor!r}", "there is no such executor", f"use one of {list(EXECUTORS)}"
         )
-    settings = (_bytes(memory), threads, recheck, shadow, executor)
+    settings = (_bytes(memory), threads, recheck, shadow, denormals, executor)
     if fn is None:
         return lambda fn: _compiled(fn, settings)
     return _compiled(fn, settings)

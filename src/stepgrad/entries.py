@@ -18,7 +18,7 @@ from stepgrad.tape.op import Op, TensorType, type_of
 from stepgrad.tensor import Array, Tensor, describe
 
 EXECUTORS = {"cpu": "stepgrad.execute.cpu", "numpy": "stepgrad.execute.numpy"}
-"""Executor -> the module whose `load(tape, user_outputs, *, memory, threads, shadow)` makes an engine."""
+"""Executor -> the module whose `load(tape, user_outputs, *, memory, threads, shadow, denormals)` makes an engine."""
 
 
 class Engine(Protocol):

@@ -910,7 +910,7 @@ def test_settings_reach_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cpu, "load", load)
     sg.compile(lambda x: x, memory="1.5MiB", threads=2, shadow=True)(X)
-    assert seen == [{"memory": 1_572_864, "threads": 2, "shadow": True}]
+    assert seen == [{"memory": 1_572_864, "threads": 2, "shadow": True, "denormals": "keep"}]
     with pytest.raises(UnsupportedError, match="the step runs on NumPy"):
         sg.compile(lambda x: x, memory="1.5MiB", executor="numpy")(X)
     monkeypatch.delattr(cpu, "load")

@@ -327,3 +327,20 @@ def test_nothing_is_read_or_written_behind_an_array() -> None:
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=100)
     assert done.stdout == "fine\n", (done.returncode, done.stderr[-2000:])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_denormals_are_kept_unless_they_are_to_be_flushed(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "SMALL", 0)
+    x = np.full((64, 64), 1e-39, np.float32)
+
+    def twice(x: Any) -> Any:
+        return x * np.float32(2)
+
+    kept = sg.compile(twice, threads=threads)(x)
+    flushed = sg.compile(twice, threads=threads, denormals="flush")(x)
+    np.testing.assert_array_equal(kept.numpy(), x * np.float32(2))
+    np.testing.assert_array_equal(flushed.numpy(), 0 * x)
+    assert (x * np.float32(1)).max() > 0  # the calling thread's own arithmetic is as it was
+    with pytest.raises(sg.errors.ArgumentError, match="denormals='drop'"):
+        sg.compile(twice, denormals="drop")

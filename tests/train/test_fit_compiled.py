@@ -80,8 +80,8 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     made: list[Any] = []
     original = compiling.compile
 
-    def compile(fn: Any) -> Any:
-        made.append(original(fn))
+    def compile(fn: Any, **settings: Any) -> Any:
+        made.append(original(fn, **settings))
         return made[-1]
 
     monkeypatch.setattr(compiling, "compile", compile)
@@ -454,7 +454,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.seconds = 0.0, 2.0**-10
         monkeypatch.setattr(compiling.time, "perf_counter", lambda: self.now)
-        monkeypatch.setattr(compiling, "compile", lambda fn: self)
+        monkeypatch.setattr(compiling, "compile", lambda fn, **settings: self)
         self.programs = (1,)
 
     def scan(self, array: np.ndarray) -> np.ndarray:

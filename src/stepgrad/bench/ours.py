@@ -87,14 +87,14 @@ def eager(network: Network, weights: list[list[Array]], batches: tuple[Array, Ar
 def compiled(network: Network, weights: list[list[Array]], batches: tuple[Array, Array], threads: int) -> Work:
     import stepgrad as sg
 
-    return in_turn(sg.compile(training_step(network, weights), threads=threads), batches)
+    return in_turn(sg.compile(training_step(network, weights), threads=threads, denormals="flush"), batches)
 
 
 def scan(network: Network, weights: list[list[Array]], batches: tuple[Array, Array], threads: int) -> Work:
     """All batches in one call, without returning to Python in between."""
     import stepgrad as sg
 
-    step = sg.compile(training_step(network, weights), threads=threads)
+    step = sg.compile(training_step(network, weights), threads=threads, denormals="flush")
     X, Y = (sg.tensor(array) for array in batches)
     return lambda: step.scan(X, Y), lambda losses: losses.tolist()
 
@@ -103,7 +103,7 @@ def forward(network: Network, weights: list[list[Array]], batches: tuple[Array, 
     """The forward pass alone; the weights stay as they are."""
     import stepgrad as sg
 
-    return in_turn(sg.compile(loss_of(network, module(network, weights)), threads=threads), batches)
+    return in_turn(sg.compile(loss_of(network, module(network, weights)), threads=threads, denormals="flush"), batches)
 
 
 def fit(network: Network, weights: list[list[Array]], batches: tuple[Array, Array], threads: int) -> Work:

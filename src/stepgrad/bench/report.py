@@ -158,7 +158,7 @@ def _about(results: Results) -> str:
         f"{results.machine}; {threads} for every library.{date} {versions}.{missing} Each library runs in a process of "
         f"its own, in turn, about {results.seconds:g} s for each network. They do the same work: the losses of the "
         f"first {measure.CHECKS} steps are compared, with dropout off. Fits begin with weights of their own, and are "
-        "not compared."
+        "not compared. Compiled steps of stepgrad flush denormal numbers to 0, as JAX does."
     )
 
 

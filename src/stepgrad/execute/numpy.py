@@ -183,11 +183,13 @@ class Engine:
         return f"program on NumPy, {len(self._program.tape)} equations\n{self._program.tape!r}"
 
 
-def load(tape: Tape, user_outputs: int, *, memory: int | None, threads: int | None, shadow: bool) -> Engine:
+def load(
+    tape: Tape, user_outputs: int, *, memory: int | None, threads: int | None, shadow: bool, denormals: str = "keep"
+) -> Engine:
     """An engine for a recorded step; this is how every executor is called (see `stepgrad.compile`).
 
     NumPy computes equation by equation on one thread and is the reference itself, so there is
-    nothing for `threads` and `shadow` to do.
+    nothing for `threads` and `shadow` to do. It always keeps `denormals`.
 
     Raises:
         UnsupportedError: a memory budget was set.

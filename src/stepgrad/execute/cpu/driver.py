@@ -83,6 +83,8 @@ class Program(enum.IntEnum):
     OWNER = 10
     """Where the thread is noted that may set up and run the program now, or 0. Programs that write to the
     same buffers share the place."""
+    FLUSH = 12
+    """Not 0: denormal numbers count as 0."""
     CHANGES = 11
     """Null, or a counter that each run counts up by one when all is written."""
     ARRIVED = LINE
@@ -156,7 +158,7 @@ NAMES = "run", "worker", "stop", "enter", "leave", "pause", "ticks"
 
 def emit(module: ir.Module, triple: str) -> None:
     """Adds the driver's functions to a module. No address is in their code, so it may be kept on disk."""
-    run_thread = _run_thread(module, triple, _barrier(module, triple))
+    run_thread = _flushing(module, triple, _run_thread(module, triple, _barrier(module, triple)))
     _worker(module, triple, run_thread)
     _run(module, run_thread)
     _stop(module)
@@ -293,6 +295,20 @@ def _run_thread(module: ir.Module, triple: str, barrier: ir.Function) -> ir.Func
     builder.atomic_rmw("add", word(builder, program, Program.ARRIVED), number(1), "acq_rel")
     builder.ret(number(0))
     return run_thread
+
+
+def _flushing(module: ir.Module, triple: str, run_thread: ir.Function) -> ir.Function:
+    """run_thread, in a mode in which denormal numbers count as 0 if the program asks for it."""
+    flushing, builder = function(module, "run_flushing", I64, *run_thread.ftype.args)
+    flushing.linkage = "internal"
+    asked = builder.icmp_signed("!=", load(builder, flushing.args[0], Program.FLUSH), number(0))
+    with builder.if_then(asked):
+        saved = platform.emit_flush(builder, triple)
+        code = builder.call(run_thread, flushing.args)
+        platform.emit_restore(builder, triple, saved)
+        builder.ret(code)
+    builder.ret(builder.call(run_thread, flushing.args))
+    return flushing
 
 
 def _worker(module: ir.Module, triple: str, run_thread: ir.Function) -> None:

@@ -41,6 +41,7 @@ class Loaded:
         owner: int64, one element: where the owner is noted. Programs that write to the same buffers are
             given the same one, so that only one of them runs at a time. By default the program's own.
         changes: int64, one element: a counter that each run counts up by one when all is written.
+        flush: denormal numbers count as 0.
         found: the error for a run that a row with `Flag.CHECK` has ended.
         keep: what has to live as long as the program: machine code, buffers.
 
@@ -62,6 +63,7 @@ class Loaded:
         owner: Words | None = None,
         changes: Words | None = None,
         found: Callable[[], BaseException] | None = None,
+        flush: bool = False,
         keep: Any = None,
     ) -> None:
         self.threads = max(1, min(threads, MAXIMUM))
@@ -93,6 +95,7 @@ class Loaded:
         block[Program.CALLBACK] = platform.address_of(self._callback) if self._callback else 0
         block[Program.YIELD] = platform.yield_address()
         self.share(_words(1) if owner is None else owner)
+        block[Program.FLUSH] = flush
         block[Program.CHANGES] = 0 if changes is None else changes.ctypes.data
         if self._callback is None and np.any(self._table[:, Row.FLAGS] & Flag.FALLBACK):
             raise ValueError("rows with Flag.FALLBACK, but nothing that does them")

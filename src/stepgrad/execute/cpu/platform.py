@@ -124,6 +124,41 @@ def emit_pause(builder: ir.IRBuilder, triple: str) -> None:
         builder.fence("seq_cst")
 
 
+def emit_flush(builder: ir.IRBuilder, triple: str) -> ir.Value | None:
+    """Emits the switch to a mode in which denormal numbers count as 0; returns what `emit_restore` takes.
+
+    None where the processor has no such mode that we know of: then they are computed with.
+    """
+    word = ir.IntType(32)
+    if triple.startswith("x86_64"):  # MXCSR: flush to zero (bit 15), denormals are zero (bit 6)
+        saved, changed = builder.alloca(word), builder.alloca(word)
+        _with_pointer(builder, "llvm.x86.sse.stmxcsr", saved)
+        builder.store(builder.or_(builder.load(saved, typ=word), ir.Constant(word, 0x8040)), changed)
+        _with_pointer(builder, "llvm.x86.sse.ldmxcsr", changed)
+        return saved
+    if triple.startswith(("aarch64", "arm64")):  # FPCR: FZ (bit 24)
+        wide = ir.IntType(64)
+        before = _intrinsic(builder, "llvm.aarch64.get.fpcr", wide)
+        flushed = builder.or_(before, ir.Constant(wide, 1 << 24))
+        _intrinsic(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), flushed)
+        return before
+    return None
+
+
+def emit_restore(builder: ir.IRBuilder, triple: str, saved: ir.Value | None) -> None:
+    """Emits the way back to how `emit_flush` found the thread."""
+    if saved is None:
+        return
+    if triple.startswith("x86_64"):
+        _with_pointer(builder, "llvm.x86.sse.ldmxcsr", saved)
+    else:
+        _intrinsic(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), saved)
+
+
+def _with_pointer(builder: ir.IRBuilder, name: str, pointer: ir.Value) -> None:
+    _intrinsic(builder, name, ir.VoidType(), pointer)
+
+
 def emit_ticks(builder: ir.IRBuilder, triple: str) -> ir.Value:
     """Emits the reading of a fast clock, an int64 that counts in a constant unit; 0 where none is known."""
     if triple.startswith("x86_64"):

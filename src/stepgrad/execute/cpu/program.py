@@ -40,7 +40,16 @@ class Program:
         threads: how many threads may run it; None: as many as this process may use.
     """
 
-    def __init__(self, tape: Tape, user_outputs: int, *, memory: int | None, threads: int | None, shadow: bool) -> None:
+    def __init__(
+        self,
+        tape: Tape,
+        user_outputs: int,
+        *,
+        memory: int | None,
+        threads: int | None,
+        shadow: bool,
+        denormals: str = "keep",
+    ) -> None:
         self._target = host()
         plan = self._plan = make_plan(tape, user_outputs, self._target, threads or platform.cpus(), memory=memory)
         self._budget = memory
@@ -62,6 +71,7 @@ class Program:
         for cell in cells:
             cell.bind()
         self._guard = cells[0].guard if cells else None
+        self._flush = denormals == "flush" and not shadow
         self._loaded = self._load()
         self._shadow = Shadow(self) if shadow else None
         self._scanned: tuple[bool, ...] = ()
@@ -100,6 +110,7 @@ class Program:
             owner=None if self._guard is None else self._guard.root().owner,
             changes=changes if plan.fusion.assigned else None,
             found=self._outside,
+            flush=self._flush,
             keep=self._arena,
         )
         for equation, slot in slots.items():
@@ -296,6 +307,8 @@ class Program:
         return np.frombuffer(memoryview(block), kind.dtype, kind.size).reshape(kind.shape)
 
 
-def load(tape: Tape, user_outputs: int, *, memory: int | None, threads: int | None, shadow: bool) -> Program:
+def load(
+    tape: Tape, user_outputs: int, *, memory: int | None, threads: int | None, shadow: bool, denormals: str = "keep"
+) -> Program:
     """An engine for a recorded step."""
-    return Program(tape, user_outputs, memory=memory, threads=threads, shadow=shadow)
+    return Program(tape, user_outputs, memory=memory, threads=threads, shadow=shadow, denormals=denormals)
