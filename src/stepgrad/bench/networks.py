@@ -160,7 +160,7 @@ def batches(network: Network) -> tuple[Array, Array]:
     if network.epochs:
         return digits()
     rng = np.random.default_rng(0)
-    count = max(4, min(64, 2_000_000 // (network.batch * (network.words or network.inputs))))
+    count = max(4, min(1024, 2_000_000 // (network.batch * (network.words or network.inputs))))
     X: Array
     if network.words:
         X = rng.integers(0, network.inputs, (count, network.batch, network.words))
