@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from stepgrad.explain.formulas import Line
 from stepgrad.explain.ledger import cached, is_stored
 from stepgrad.explain.steps import Step
 from stepgrad.tape.equation import Equation
-from stepgrad.tape.expressions import helpers
+from stepgrad.tape.expressions import function_text, helpers
 from stepgrad.tape.layout import WIDTH
 
 if TYPE_CHECKING:
@@ -176,19 +174,3 @@ def _wrapped(start: str, items: list[str], end: str) -> str:
         break_on_hyphens=False,
     )
     return "\n".join([start, *(f"{indent}    {line}" for line in inner), indent + end]).replace("\0", " ")
-
-
-def function_text(function: Callable[..., Any]) -> str:
-    """The source of a plain function, without annotations."""
-    text = textwrap.dedent(inspect.getsource(function))
-    cuts: list[tuple[int, int, int, int]] = []
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.arg) and node.annotation is not None:
-            note, start = node.annotation, node.col_offset + len(node.arg)
-            cuts.append((node.lineno, start, note.end_lineno or node.lineno, note.end_col_offset or start))
-    lines = text.splitlines()
-    for row, start, last, end in sorted(cuts, reverse=True):
-        rest = lines[last - 1][end:]
-        lines[row - 1] = lines[row - 1][:start] + re.sub(r"^ = ", "=", rest)
-        del lines[row:last]
-    return re.sub(r"\) -> [^\n]*:\n", "):\n", "\n".join(lines) + "\n").rstrip()
