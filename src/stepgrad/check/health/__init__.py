@@ -1,0 +1,1 @@
+"""Gradient health: what is recorded of a training run, and what it says."""
