@@ -1,0 +1,1 @@
+"""The catalogue of mistakes in backward passes: one small file for each family."""
