@@ -18,9 +18,11 @@ from stepgrad.passes.common import common
 from stepgrad.passes.dead import dead
 from stepgrad.passes.decompose import REWRITES as COMPOSITES
 from stepgrad.passes.pipeline import PIPELINE, Pass, optimise
-from stepgrad.passes.rewriting import Changes, Rewrite, rewrite
-from stepgrad.tape.equation import Role
+from stepgrad.passes.rewriting import Changes, Rewrite, copied, rewrite
+from stepgrad.tape.equation import Equation, Role
+from stepgrad.tape.op import Op, type_of
 from stepgrad.tape.tape import Tape
+from stepgrad.tape.verify import verify
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -123,12 +125,64 @@ def test_the_log_and_the_tape_read_well() -> None:
         assert text == file.read_text(encoding="utf-8").rstrip("\n"), f"if it reads better now, write it to {file}"
 
 
-def test_a_pass_that_breaks_the_tape_is_found() -> None:
+def _reversed(tape: Tape) -> Tape:
+    return Tape(tape.equations[::-1], tape.inputs, tape.outputs)
+
+
+def _doubled(tape: Tape) -> Tape:
+    return Tape((*tape.equations, tape.equations[0]), tape.inputs, tape.outputs)
+
+
+def _shortened(tape: Tape) -> Tape:
+    return Tape(tape.equations[:-1], tape.inputs, tape.outputs)
+
+
+def _mistyped(tape: Tape) -> Tape:
+    last = copied(tape.equations[-1], tape.equations[-1].inputs, None)
+    last.type = type_of((7,), last.type.dtype)
+    return Tape((*tape.equations[:-1], last), tape.inputs, (last,))
+
+
+def _misplaced(tape: Tape) -> Tape:
+    last = copied(tape.equations[-1], tape.equations[-1].inputs, tape.equations[0])
+    return Tape((*tape.equations[:-1], last), tape.inputs, (last,))
+
+
+@pytest.mark.parametrize(
+    ("broken", "what"),
+    [
+        (_reversed, "it reads exp, which is not computed before it"),
+        (_doubled, "it stands on the tape twice"),
+        (_shortened, "it is an output, but is not computed"),
+        (_mistyped, r"it is marked float64\[7\], but its op infers float64\[3\]"),
+        (_misplaced, "it was emitted by a local rule, but has the role forward"),
+    ],
+)
+def test_a_pass_that_breaks_the_tape_is_found(broken: Any, what: str) -> None:
     tape, _ = record_call(lambda x: sg.exp(x) * 2, np.ones(3))
-    broken = Pass("reverse", lambda tape, changes: Tape(tape.equations[::-1], tape.inputs, tape.outputs))
-    with pytest.raises(VerificationError, match="which is not computed before it"):
-        optimise(tape, passes=(broken,))
-    optimise(tape, verified=False, passes=(broken,))
+    step = Pass("wrong", lambda tape, changes: broken(tape))
+    with pytest.raises(VerificationError, match=f"after the pass 'wrong', the tape is broken at: (.|\n)*{what}"):
+        optimise(tape, passes=(*PIPELINE[:2], step))
+
+
+def test_what_was_found_right_is_not_inferred_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tape, _ = record_call(lambda x: sg.exp(x) * 2 + sg.sin(x), np.ones(3))
+    inferred: list[str] = []
+    signature = Op.signature
+
+    def counted(op: Op, types: Any, params: Any) -> Any:
+        inferred.append(op.name)
+        return signature(op, types, params)
+
+    monkeypatch.setattr(Op, "signature", counted)
+    sound: set[Equation] = set()
+    verify(tape, sound)
+    assert sorted(inferred) == sorted(ops_of(tape))
+    verify(tape, sound)
+    assert len(inferred) == len(tape)
+    last = copied(tape.equations[-1], tape.equations[-1].inputs, None)
+    verify(Tape((*tape.equations[:-1], last), tape.inputs, (last,)), sound)
+    assert inferred[len(tape) :] == ["add"]
 
 
 def test_a_replacement_of_another_type_is_refused() -> None:

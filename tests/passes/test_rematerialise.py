@@ -91,7 +91,7 @@ def training(name: str, optimizer: Any = sg.optim.Adam, penalised: bool = False)
 def planned(name: str, memory: int | None = None, **settings: Any) -> Plan:
     step, _, batch = training(name, **settings)
     recorded = record_step(step, batch, {})
-    return make_plan(recorded.tape, recorded.user_outputs, host(), 2, verified=True, memory=memory)
+    return make_plan(recorded.tape, recorded.user_outputs, host(), 2, memory=memory)
 
 
 def extra(plan: Plan) -> float:
@@ -235,8 +235,8 @@ def test_the_tape_with_reruns_is_well_formed_and_computes_the_same_in_numpy(name
     step, _, batch = training(name, optimizer=sg.optim.SGD)
     tape, values = record_call(step, *batch)
     outputs = [e for e in tape.outputs if e.op is not ASSIGN]
-    plan = make_plan(tape, len(outputs), host(), 1, verified=True)
-    tight = make_plan(tape, len(outputs), host(), 1, verified=True, memory=plan.buffers.size // 4)
+    plan = make_plan(tape, len(outputs), host(), 1)
+    tight = make_plan(tape, len(outputs), host(), 1, memory=plan.buffers.size // 4)
     verify(tight.tape)
     assert tight.rematerialised is not None
     again = [change.new for change in tight.rematerialised.changes.made]

@@ -19,7 +19,7 @@ LAST = Rewrite("assigned at the end", "only the last value that a cell is given 
 FREED = Rewrite("copied before it is assigned", "it is read from a cell that the step writes to as well")
 
 
-def last_assignments(tape: Tape, user_outputs: int, changes: Changes) -> Tape:
+def last_assignments(tape: Tape, changes: Changes, user_outputs: int) -> Tape:
     """The tape with one assignment for each cell, which nothing reads.
 
     Args:
@@ -46,7 +46,7 @@ def last_assignments(tape: Tape, user_outputs: int, changes: Changes) -> Tape:
     return Tape((*found.equations, *last), tape.inputs, (*found.outputs[:user_outputs], *last))
 
 
-def freed(tape: Tape, assignments: set[Equation], changes: Changes) -> Tape:
+def freed(tape: Tape, changes: Changes, assignments: set[Equation]) -> Tape:
     """The tape with copies of the values of some assignments, made before any cell is written."""
 
     def replace(equation: Equation, inputs: tuple[Equation, ...]) -> tuple[Rewrite, Replacement] | None:

@@ -16,6 +16,7 @@ from stepgrad.ops.registry import registry
 from stepgrad.passes.bodies import Body
 from stepgrad.passes.fusion import Fusion
 from stepgrad.passes.lowering import Kernel
+from stepgrad.passes.rewriting import Change, Changes, Rewrite
 from stepgrad.tape.equation import CONSTANT, LITERAL, Equation, leaves
 from stepgrad.tape.leaves import as_tensor
 from stepgrad.tape.op import type_of
@@ -42,9 +43,17 @@ class Check:
     reader: Equation
 
 
-def checks_of(tape: Tape) -> tuple[Tape, list[Check]]:
-    """The tape with a flag for every set of indices that is not known yet, as further outputs."""
-    found: list[Check] = []
+LOOKED_AT = Rewrite(
+    "looked at first", "an index out of range would be read outside of an array, or give a wrong number"
+)
+
+
+def checks_of(tape: Tape, changes: Changes, found: list[Check]) -> Tape:
+    """The tape with a flag for every set of indices that is not known yet, as further outputs.
+
+    Args:
+        found: to which the checks are added, in the order of these outputs.
+    """
     made: list[Equation] = []
     known: dict[tuple[Equation, int, int], None] = {}
     with recording(equations=made, of=None, operand=None, scope=(), region=None, differentiable=False, observe=None):
@@ -61,10 +70,9 @@ def checks_of(tape: Tape) -> tuple[Tape, list[Check]]:
                     outside = record(registry["any"], (outside,), {"axis": axes, "keepdims": False})
                 for part in made[begin:]:
                     part.where = equation.where
+                changes.made.append(Change(LOOKED_AT, equation, outside.equation))
                 found.append(Check(outside.equation, index, low, high, equation))
-    if not found:
-        return tape, []
-    return Tape((*tape.equations, *made), tape.inputs, (*tape.outputs, *(check.flag for check in found))), found
+    return Tape((*tape.equations, *made), tape.inputs, (*tape.outputs, *(check.flag for check in found)))
 
 
 FAULT = Equation(CONSTANT, (), {}, type_of((), np.dtype(np.int64)), False)

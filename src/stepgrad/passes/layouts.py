@@ -45,7 +45,7 @@ def layouts(tape: Tape, changes: Changes) -> Tape:
     return rewrite(tape, replace, changes)
 
 
-def in_steps(tape: Tape, uneven: set[Equation], changes: Changes) -> Tape:
+def in_steps(tape: Tape, changes: Changes, uneven: set[Equation]) -> Tape:
     """The tape with some reductions taken axis by axis, the last axis first."""
 
     def replace(equation: Equation, inputs: tuple[Equation, ...]) -> tuple[Rewrite, Replacement] | None:
@@ -61,7 +61,7 @@ def in_steps(tape: Tape, uneven: set[Equation], changes: Changes) -> Tape:
     return rewrite(tape, replace, changes)
 
 
-def own_outputs(tape: Tape, user_outputs: int, changes: Changes) -> Tape:
+def own_outputs(tape: Tape, changes: Changes, user_outputs: int) -> Tape:
     """The tape with copies of the user's outputs that are leaves or views: what a call returns is its own.
 
     A copy comes right after what it copies, so that it is made before a cell is overwritten.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from stepgrad.errors import VerificationError
 from stepgrad.passes.algebra import algebra
 from stepgrad.passes.aliases import aliases
 from stepgrad.passes.common import common
@@ -49,14 +50,14 @@ PIPELINE = (
 compositions are written out before the passes that find what is simple or twice in them."""
 
 
-def optimise(tape: Tape, verified: bool = True, passes: tuple[Pass, ...] = PIPELINE) -> tuple[Tape, Log]:
+def optimise(tape: Tape, log: Log | None = None, passes: tuple[Pass, ...] = PIPELINE) -> tuple[Tape, Log]:
     """A tape that computes the same outputs with less work.
 
     The same: every rewrite is exact, except that sums may be added up in another order.
 
     Args:
         tape: what was recorded. Its constants have values; it is not changed.
-        verified: check the tape after every pass (see `tape.verify`).
+        log: of what was done to it before; by default, nothing.
         passes: the passes, in order.
 
     Returns:
@@ -66,13 +67,9 @@ def optimise(tape: Tape, verified: bool = True, passes: tuple[Pass, ...] = PIPEL
     Raises:
         VerificationError: a pass broke the tape.
     """
-    log = Log(tape)
+    log = log or Log(tape)
     for step in passes:
-        changes, before = Changes(), len(tape)
-        tape = step.run(tape, changes)
-        log.entries.append(Entry(step.name, before, len(tape), changes))
-        if verified:
-            verify(tape)
+        tape = log.run(step, tape)
     return tape, log
 
 
@@ -103,6 +100,30 @@ class Log:
 
     tape: Tape
     entries: list[Entry] = field(default_factory=list)
+    _sound: set[Equation] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._sound.update(self.tape.equations)  # recording an equation infers its type
+
+    def run(self, step: Pass, tape: Tape) -> Tape:
+        """The tape after a pass, with an entry for what it changed.
+
+        Raises:
+            VerificationError: the pass broke the tape (see `tape.verify`).
+        """
+        changes = Changes()
+        return self.add(step.name, tape, step.run(tape, changes), changes)
+
+    def add(self, name: str, before: Tape, after: Tape, changes: Changes) -> Tape:
+        """As `run`, for something that was done already."""
+        self.entries.append(Entry(name, len(before), len(after), changes))
+        if (after.equations, after.inputs, after.outputs) == (before.equations, before.inputs, before.outputs):
+            return before
+        try:
+            verify(after, self._sound)
+        except VerificationError as error:
+            raise VerificationError(f"after the pass '{name}', {error.what}", error.why, error.instead) from None
+        return after
 
     def __str__(self) -> str:
         names = _Names(self.tape)

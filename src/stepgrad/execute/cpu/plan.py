@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stepgrad.execute.cpu import columns, points, products, rows, specials
@@ -16,11 +17,11 @@ from stepgrad.passes.fusion import Fusion
 from stepgrad.passes.kinds import Kinds
 from stepgrad.passes.layouts import in_steps, layouts, own_outputs
 from stepgrad.passes.lowering import Kernel, Lowering, Uneven
-from stepgrad.passes.pipeline import Entry, Log, optimise
+from stepgrad.passes.pipeline import Log, Pass, optimise
 from stepgrad.passes.rematerialise import Rematerialised, rematerialise
-from stepgrad.passes.rewriting import Changes
 from stepgrad.passes.scheduling import Step, schedule
 from stepgrad.passes.sharing import Split
+from stepgrad.passes.sound import verify_plan
 from stepgrad.tape.equation import Equation, leaves
 from stepgrad.tape.tape import Tape
 
@@ -59,9 +60,7 @@ class Plan:
     rematerialised: Rematerialised | None
 
 
-def make_plan(
-    tape: Tape, user_outputs: int, target: Target, threads: int, verified: bool = False, memory: int | None = None
-) -> Plan:
+def make_plan(tape: Tape, user_outputs: int, target: Target, threads: int, memory: int | None = None) -> Plan:
     """Decides how a recorded step is computed.
 
     Args:
@@ -69,20 +68,17 @@ def make_plan(
         user_outputs: how many of its outputs are the user's.
         target: the processor.
         threads: how many may run it.
-        verified: check the tape after every pass.
         memory: bytes that the tensors between kernels may take; None: as many as it takes to be fast.
 
     Raises:
         BudgetError: they do not fit.
+        VerificationError: a pass broke the tape.
     """
-    recorded, count, changes = tape, len(tape.outputs), Changes()
-    tape = last_assignments(tape, user_outputs, changes)
-    assigned = Entry("assignments", len(recorded), len(tape), changes)
-    tape, checks = checks_of(tape)
-    tape, log = optimise(tape, verified)
-    log.tape = recorded
-    log.entries.insert(0, assigned)
-    tape = _logged(log, "layouts", tape, layouts)
+    log, count, checks = Log(tape), len(tape.outputs), list[Check]()
+    tape = log.run(Pass("assignments", functools.partial(last_assignments, user_outputs=user_outputs)), tape)
+    tape = log.run(Pass("checks", functools.partial(checks_of, found=checks)), tape)
+    tape, _ = optimise(tape, log)
+    tape = log.run(Pass("layouts", layouts), tape)
     tape, fusion, kernels = _lowered(tape, user_outputs, log)
     kernels = with_checks(kernels, _flags(tape, count, fusion), fusion)
     works = {kernel: work(kernel) for kernel in kernels}
@@ -105,9 +101,10 @@ def make_plan(
             return buffers.size
 
         rematerialised = rematerialise(fusion, set(tape.outputs[:user_outputs]), memory, measure)
-        log.entries.append(Entry("rematerialisation", len(tape), len(rematerialised.tape), rematerialised.changes))
+        log.add("rematerialisation", tape, rematerialised.tape, rematerialised.changes)
         tape, own, fusion, steps, buffers = made[rematerialised.tape]
         log.entries += own.entries
+    verify_plan(steps, buffers, _elsewhere(tape, user_outputs, steps))
     return Plan(
         tape,
         log,
@@ -139,25 +136,17 @@ def _elsewhere(tape: Tape, user_outputs: int, steps: Sequence[Step]) -> set[Equa
 
 def _lowered(tape: Tape, user_outputs: int, log: Log) -> tuple[Tape, Fusion, list[Kernel]]:
     """The kernels of a tape, and the tape that they were made from."""
+    outputs = Pass("outputs", functools.partial(own_outputs, user_outputs=user_outputs))
     while True:
-        tape = _logged(log, "outputs", tape, lambda t, changes: own_outputs(t, user_outputs, changes))
+        tape = log.run(outputs, tape)
         fusion = Fusion(tape, Kinds(points.can_emit))
         if fusion.unsettled:
-            unsettled = fusion.unsettled
-            tape = _logged(log, "assignments", tape, lambda t, changes: freed(t, unsettled, changes))  # noqa: B023
+            tape = log.run(Pass("assignments", functools.partial(freed, assignments=fusion.unsettled)), tape)
             continue
         try:
             return tape, fusion, Lowering(fusion).kernels
         except Uneven as found:
-            uneven = found.equations
-            tape = _logged(log, "reductions", tape, lambda t, changes: in_steps(t, uneven, changes))  # noqa: B023
-
-
-def _logged(log: Log, name: str, tape: Tape, run: Callable[[Tape, Changes], Tape]) -> Tape:
-    changes, before = Changes(), len(tape)
-    tape = run(tape, changes)
-    log.entries.append(Entry(name, before, len(tape), changes))
-    return tape
+            tape = log.run(Pass("reductions", functools.partial(in_steps, uneven=found.equations)), tape)
 
 
 def split_of(body: Body | None, target: Target, threads: int) -> Split | None:
