@@ -28,8 +28,9 @@ class Expected:
     Attributes:
         output_rms: root mean square of the layer's output (before its activation), for this run's inputs.
         activation_rms: the same after its activation.
-        gain: how many times larger (root mean square) the gradient of the previous layer's output is than that
-            of this layer's output; None for the first layer. 1 is what a good initialisation is after.
+        gain: how many times larger (root mean square) the gradient of the output of the layer before is than that
+            of this layer's output; None where there is none, or where other paths lead from one to the other.
+            1 is what a good initialisation is after.
         ideal_weight_std: of weights that would keep the size of the signal: Glorot's or He's, whichever
             belongs to the activation.
     """
@@ -48,7 +49,10 @@ class Layer:
         name: the module's path, such as "0" or "body.2"; for a plain function, the parameter's name.
         kind: the module's class, such as "Linear".
         place: the user's line that computes it, as `net.py:12: Z1 = x @ W1`; empty where there is none.
-        activation: the op that follows ("relu", "tanh"), or None.
+        activation: what follows: the op ("relu", "tanh"); for one composed of several ops, the known function
+            that it equals, or those ops ("multiply of tanh"). None if nothing elementwise follows.
+        before: the name of the layer whose output leads here; the last of them, if there are several; None
+            for the first layer.
         fan_in, fan_out: of its weight; None where it has no weight with two axes or more.
         units: length of its output's last axis.
         parameters: the paths of its parameters.
@@ -60,6 +64,7 @@ class Layer:
     kind: str
     place: str
     activation: str | None
+    before: str | None
     fan_in: int | None
     fan_out: int | None
     units: int
@@ -177,16 +182,18 @@ class LayerSample:
         activation_mean, activation_std, activation_rms: of the activation.
         zeros: share of the activation's elements that are exactly 0.
         saturated: share of the activation's elements where its derivative is below 1/20 of its largest value;
-            None where the activation can't saturate. (Zeros of relu are not saturation; see `active`.)
-        active: for each unit, on how many rows of the batch (times other axes) the activation is not 0.
+            None unless the activation is flat on both ends (tanh, sigmoid). For relu and its like see `active`.
+        active: for each unit, on how many rows of the batch (times other axes) the activation's derivative is at
+            least 1/1000 of its largest value. For relu that is: on how many it is not 0. Without activation:
+            on how many the output is not 0.
         saturated_units: how many units are saturated on every row; None as above.
         positions: how many values each unit has: rows of the batch, times other axes.
         spread_units: how many units have the same value (to 1e-6 of their size) on every row: they say nothing.
         gradient_norm: of the loss with respect to the output.
         gradient_rms: the same, per element.
         gradient_zeros: share of exact zeros in it.
-        gain: the gradient_rms of the layer before, over this one's; None for the first layer. The gradient
-            shrinks on its way through this layer where this is below 1.
+        gain: the gradient_rms of the layer before (`Layer.before`), over this one's; None for the first layer.
+            The gradient shrinks on its way back through this layer where this is below 1.
         nonfinite: elements of output and activation that are NaN or infinite.
         gradient_nonfinite: elements of the gradient that are.
     """
@@ -304,6 +311,21 @@ class Clipping:
 
 
 @dataclass(frozen=True)
+class LossPart:
+    """One of the terms that the loss function adds up.
+
+    Attributes:
+        text: the user's line that computes it, or its ops.
+        value: of the term as it is added, with its factor.
+        penalty: it depends on parameters only, and not on the batch: a regulariser.
+    """
+
+    text: str
+    value: float
+    penalty: bool
+
+
+@dataclass(frozen=True)
 class Sample:
     """One sampled step. `layers` and `parameters` are in the order of `Run.layers` and `Run.parameters`.
 
@@ -322,8 +344,7 @@ class Sample:
         penalty: the optimizer's L2 penalty, weight_decay / 2 · |parameters|², which is not part of `loss`
             (for AdamW and the like, what a penalty of its strength would be). 0 without weight decay.
         decay_norm: norm of the penalty's gradient, weight_decay · parameters; compare with gradient_norm.
-        loss_parts: terms that the loss function adds up: the text of each, and its value, where the loss
-            is a sum of two or more terms.
+        loss_parts: the terms that the loss function adds up; empty unless there are two or more.
     """
 
     step: int
@@ -341,7 +362,7 @@ class Sample:
     clipping: Clipping | None
     penalty: float
     decay_norm: float
-    loss_parts: tuple[tuple[str, float], ...] = ()
+    loss_parts: tuple[LossPart, ...] = ()
 
 
 # --- the three questions
