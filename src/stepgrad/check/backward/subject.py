@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from stepgrad.errors import ArgumentError
+from stepgrad.tape.leaves import tensor
 from stepgrad.tensor import Array, ArrayLike
 
 Inputs = Mapping[str, Any]
@@ -50,6 +51,8 @@ def as_array(value: Any) -> Array | None:
 
 def as_given(array: Array, like: Any) -> Any:
     """An array as the kind of value that the user's code had: the opposite of `as_array`."""
+    if isinstance(like, ArrayLike):
+        return tensor(array)
     return array[()] if isinstance(like, (float, int, np.generic)) else array
 
 
