@@ -16,6 +16,7 @@ import pytest
 import stepgrad as sg
 from stepgrad.buffers import Guard, changes, join
 from stepgrad.cells import cell_of
+from stepgrad.compile.recorded import record_step
 from stepgrad.errors import (
     AbstractValueError,
     ArgumentError,
@@ -27,7 +28,6 @@ from stepgrad.errors import (
 )
 from stepgrad.execute import cpu
 from stepgrad.execute import numpy as reference
-from stepgrad.recorded import record_step
 from stepgrad.tape.equation import CELL, INPUT, Role
 from stepgrad.tape.tape import Tape
 from stepgrad.tape.verify import verify

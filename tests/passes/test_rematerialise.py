@@ -12,12 +12,12 @@ from tapes import record_call
 
 import stepgrad as sg
 from stepgrad.cells import ASSIGN
+from stepgrad.compile.recorded import record_step
 from stepgrad.errors import BudgetError
 from stepgrad.execute.cpu.plan import Plan, make_plan
 from stepgrad.execute.cpu.target import host
 from stepgrad.execute.numpy import run
 from stepgrad.passes.checkpoints import advances
-from stepgrad.recorded import record_step
 from stepgrad.tape.equation import Role
 from stepgrad.tape.verify import verify
 

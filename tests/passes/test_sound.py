@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import stepgrad as sg
+from stepgrad.compile.recorded import record_step
 from stepgrad.errors import VerificationError
 from stepgrad.execute.cpu.plan import Plan, make_plan
 from stepgrad.execute.cpu.target import host
 from stepgrad.passes.buffers import Buffers
 from stepgrad.passes.pipeline import Log
 from stepgrad.passes.sound import verify_plan
-from stepgrad.recorded import record_step
 from stepgrad.tape.equation import leaves
 from stepgrad.tape.tape import Tape
 

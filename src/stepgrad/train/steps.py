@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from stepgrad.compile.recorded import Recorded, record_step
+from stepgrad.compile.stale import check
 from stepgrad.nn import Module
-from stepgrad.recorded import Recorded, record_step
-from stepgrad.stale import check
 from stepgrad.tape.leaves import constant
 from stepgrad.tensor import Tensor
 from stepgrad.train.arrays import Array, Pair

@@ -11,8 +11,8 @@ import numpy as np
 
 from stepgrad.buffers import Guard
 from stepgrad.cells import Cell
+from stepgrad.compile.recorded import Arguments, Recorded
 from stepgrad.errors import ArgumentError, GradientError
-from stepgrad.recorded import Arguments, Recorded
 from stepgrad.tape.equation import CONSTANT, Cut, Equation
 from stepgrad.tape.op import Op, TensorType, type_of
 from stepgrad.tensor import Array, Tensor, describe

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from stepgrad.compile.recorded import Recorded
 from stepgrad.errors import StaleError
-from stepgrad.recorded import Recorded
 from stepgrad.tape.equation import CELL, CONSTANT, INPUT, LITERAL, Equation, leaves
 from stepgrad.tape.places import place_text
 from stepgrad.tensor import ArrayLike
