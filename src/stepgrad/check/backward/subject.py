@@ -74,6 +74,7 @@ class Subject:
         inputs: floating-point arrays in float64, nested structures flattened: `params['W1']`. Integers
             (labels, indices), texts and settings stay inside `forward`.
         functions: the user's functions whose lines are watched: the backward, and what it may call.
+        forward_functions: the user's functions that `forward` runs: their variables name its values.
         recordable: whether `forward` works on tensors. Otherwise only differences tell the truth.
         gradient_names: input -> the user's own name of its gradient, as in {"self.W": "self.dW"}.
         expected: the inputs whose gradient should be returned; None: decide by what is returned.
@@ -88,6 +89,7 @@ class Subject:
     backward: Backward
     inputs: dict[str, Array]
     functions: tuple[Callable[..., Any], ...]
+    forward_functions: tuple[Callable[..., Any], ...] = ()
     recordable: bool = True
     gradient_names: Mapping[str, str] = field(default_factory=dict)
     expected: frozenset[str] | None = None
