@@ -6,10 +6,10 @@ import numpy as np
 from llvmlite import ir
 
 from stepgrad.execute.cpu.building import I64, PTR, VOID, counting, function, load, number, store, word
-from stepgrad.execute.cpu.driver import Flag
 from stepgrad.execute.cpu.loaded import Loaded
 from stepgrad.execute.cpu.native import compile_module
 from stepgrad.execute.cpu.target import host
+from stepgrad.execute.cpu.words import Flag
 
 LENGTH = 24
 

@@ -19,8 +19,8 @@ from runtime_kernels import LENGTH, program, shifting, zeros
 from stepgrad.errors import StepgradError
 from stepgrad.execute.cpu import builtin, driver, platform
 from stepgrad.execute.cpu.builtin import Port, fast_entry
-from stepgrad.execute.cpu.driver import Flag, Pool
 from stepgrad.execute.cpu.pool import workers
+from stepgrad.execute.cpu.words import Flag, Pool
 from stepgrad.tensor import Tensor
 
 THREADS = [1, 2, 3, 4]

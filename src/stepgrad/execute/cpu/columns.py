@@ -14,7 +14,8 @@ from llvmlite import ir
 from stepgrad.execute.cpu import points
 from stepgrad.execute.cpu.frame import DEEP, FIXED, ROW, Frame, address, begin, emit_node, store
 from stepgrad.execute.cpu.packing import Index, add, index, loop, mask_of
-from stepgrad.execute.cpu.rows import combine, lanes_for, neutral
+from stepgrad.execute.cpu.reducing import combine, neutral
+from stepgrad.execute.cpu.rows import lanes_for
 from stepgrad.execute.cpu.target import Target
 from stepgrad.passes.bodies import Body
 from stepgrad.passes.sharing import Split

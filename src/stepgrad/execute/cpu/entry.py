@@ -28,7 +28,8 @@ from stepgrad.execute.cpu.building import (
     store,
     word,
 )
-from stepgrad.execute.cpu.driver import Code, Entered, Program, emit_enter, emit_leave
+from stepgrad.execute.cpu.driver import emit_enter, emit_leave
+from stepgrad.execute.cpu.words import Code, Entered, Program
 
 TYPE, FLOAT = 8, 16
 """Offsets in bytes: an object's type, a float's value."""

@@ -16,8 +16,8 @@ import numpy as np
 from stepgrad.buffers import JOINED
 from stepgrad.errors import StepgradError
 from stepgrad.execute.cpu import platform
-from stepgrad.execute.cpu.driver import LINE, Code, Entered, Flag, Program, Row
 from stepgrad.execute.cpu.pool import MAXIMUM, Words, native, seconds_per_tick, workers
+from stepgrad.execute.cpu.words import LINE, Code, Entered, Flag, Program, Row
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 _NOW, _WORKERS = int(Entered.NOW), int(Code.WORKERS)  # comparing with members of enumerations takes longer
@@ -46,7 +46,7 @@ class Loaded:
         keep: what has to live as long as the program: machine code, buffers.
 
     Attributes:
-        block: its words, for native code (`driver.Program`).
+        block: its words, for native code (`words.Program`).
         addresses: int64, shape (threads, slots or more): what is in each thread's slots.
     """
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from stepgrad.execute.cpu import columns, points, products, rows, specials
 from stepgrad.execute.cpu.target import Target
 from stepgrad.passes.assignments import freed, last_assignments
+from stepgrad.passes.axes import Uneven
 from stepgrad.passes.bodies import Body
 from stepgrad.passes.buffers import Buffers, plan_tightly
 from stepgrad.passes.buffers import plan as plan_buffers
@@ -16,7 +17,7 @@ from stepgrad.passes.checks import Check, checks_of, with_checks
 from stepgrad.passes.fusion import Fusion
 from stepgrad.passes.kinds import Kinds
 from stepgrad.passes.layouts import in_steps, layouts, own_outputs
-from stepgrad.passes.lowering import Kernel, Lowering, Uneven
+from stepgrad.passes.lowering import Kernel, Lowering
 from stepgrad.passes.pipeline import Log, Pass, optimise
 from stepgrad.passes.rematerialise import Rematerialised, rematerialise
 from stepgrad.passes.scheduling import Step, schedule

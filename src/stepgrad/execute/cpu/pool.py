@@ -22,8 +22,8 @@ from llvmlite import ir
 
 from stepgrad.execute.cpu import cache, driver, platform
 from stepgrad.execute.cpu import native as machine
-from stepgrad.execute.cpu.driver import Mailbox, Pool, State
 from stepgrad.execute.cpu.target import host
+from stepgrad.execute.cpu.words import Mailbox, Pool, State
 
 MAXIMUM = 256
 """The largest number of threads."""

@@ -13,8 +13,6 @@ from stepgrad.errors import IndexingError
 from stepgrad.execute.cpu import library, listing, platform
 from stepgrad.execute.cpu.builtin import Port, fast_entry
 from stepgrad.execute.cpu.described import Fallback, fallbacks
-from stepgrad.execute.cpu.driver import OWNER_SHIFT, Flag
-from stepgrad.execute.cpu.driver import Program as Word
 from stepgrad.execute.cpu.loaded import Loaded
 from stepgrad.execute.cpu.memory import Memory, memory_of
 from stepgrad.execute.cpu.naming import Names
@@ -23,6 +21,8 @@ from stepgrad.execute.cpu.profiling import Profile, profile
 from stepgrad.execute.cpu.shadowing import Shadow
 from stepgrad.execute.cpu.sources import source
 from stepgrad.execute.cpu.target import host
+from stepgrad.execute.cpu.words import OWNER_SHIFT, Flag
+from stepgrad.execute.cpu.words import Program as Word
 from stepgrad.passes.checks import FAULT
 from stepgrad.tape.equation import CELL, CONSTANT, INPUT, LITERAL, Equation
 from stepgrad.tape.places import place_text

@@ -21,14 +21,15 @@ from stepgrad.buffers import changes
 from stepgrad.errors import ShadowError
 from stepgrad.execute.cpu import library, platform
 from stepgrad.execute.cpu.described import Described, describe
-from stepgrad.execute.cpu.driver import Program as Word
-from stepgrad.execute.cpu.driver import Row
 from stepgrad.execute.cpu.naming import Names
 from stepgrad.execute.cpu.plan import scratch_of, split_of
+from stepgrad.execute.cpu.words import Program as Word
+from stepgrad.execute.cpu.words import Row
+from stepgrad.passes.axes import Uneven
 from stepgrad.passes.fusion import Group
 from stepgrad.passes.indexing import identity
 from stepgrad.passes.kinds import CHEAP, VIEWS
-from stepgrad.passes.lowering import Lowering, Uneven
+from stepgrad.passes.lowering import Lowering
 from stepgrad.tape.equation import CONSTANT, LITERAL, Equation, leaves
 from stepgrad.tape.places import place_text
 from stepgrad.tape.printing import line
