@@ -1,0 +1,197 @@
+"""Does the loss stay finite, and does it stay small?"""
+
+from __future__ import annotations
+
+import math
+
+from stepgrad.check.health.record import Run
+from stepgrad.check.health.verdicts.entry import Entry, Evidence, Finding, Question, Severity, Threshold, number
+from stepgrad.check.health.verdicts.reading import baseline, finite, smooth_ends
+
+GREW = Threshold(
+    "loss at the end, over the loss at the beginning (means over a tenth of the run)",
+    2.0,
+    True,
+    "training is meant to lower it; a healthy loss that moves up and down at its level stays below this",
+)
+PEAK = Threshold(
+    "largest loss of a step, over the loss at the beginning",
+    100.0,
+    True,
+    "a single hard batch may have several times the usual loss, never so many",
+)
+
+
+def not_finite(run: Run) -> Finding | None:
+    failure = run.failure
+    bad = next((i for i, loss in enumerate(run.losses, 1) if not math.isfinite(loss)), None)
+    in_samples = next((s for s in run.samples if _broken(s.layers) or _broken(s.parameters)), None)
+    of_failure = failure is not None and (
+        failure.first_cause or (failure.loss is not None and not math.isfinite(failure.loss))
+    )
+    if bad is None and in_samples is None and not of_failure:
+        return None
+    steps = [
+        n for n in (bad, in_samples.step if in_samples else None, failure.step if of_failure and failure else None) if n
+    ]
+    since = min(steps)
+    cause = failure.first_cause if failure else ""
+    value = run.losses[bad - 1] if bad else failure.loss if failure else None
+    what = f"the loss is {value}" if value is not None and not math.isfinite(value) else "numbers are not finite"
+    evidence = [Evidence("first step with a number that is not finite", str(since))]
+    evidence += [
+        Evidence(
+            "losses of the steps before", ", ".join(map(number, run.losses[max(0, since - 4) : since - 1])) or "none"
+        )
+    ]
+    if cause:
+        evidence.append(Evidence("where it was born", cause.strip().splitlines()[0]))
+    return Finding(
+        f"{what} in step {since}" + (f": {cause.strip().splitlines()[0]}" if cause else ""),
+        tuple(evidence),
+        _remedy(run, since),
+        layer=in_samples and _where(run, in_samples),
+        since=since,
+        until=len(run.losses) or since,
+    )
+
+
+def _broken(parts: object) -> bool:
+    assert isinstance(parts, tuple)
+    return any(part.nonfinite or part.gradient_nonfinite for part in parts)
+
+
+def _where(run: Run, sample: object) -> str | None:
+    layers = getattr(sample, "layers", ())
+    return next(
+        (layer.name for layer, s in zip(run.layers, layers, strict=False) if s.nonfinite or s.gradient_nonfinite), None
+    )
+
+
+def _remedy(run: Run, since: int) -> str:
+    cause = run.failure.cause if run.failure else {}
+    op = cause.get("op", "")
+    safe = {
+        "log": "keep its argument away from 0: a loss of logits (sg.losses.cross_entropy, binary_cross_entropy), or "
+        "sg.log(sg.maximum(p, 1e-12))",
+        "divide": "keep the denominator away from 0: add 1e-8 to it, or use sg.where(d == 0, 1, d)",
+        "sqrt": "its derivative at 0 is infinite: sg.sqrt(x + 1e-12)",
+        "exp": "its argument is too large: subtract the maximum before, as sg.softmax and sg.logsumexp do",
+        "power": "a root or negative power of 0 has no finite derivative: add 1e-12 to the base",
+    }
+    if op in safe:
+        return safe[op]
+    rate = run.settings.learning_rate
+    before = finite(run.losses[: since - 1])
+    if (len(before) > 1 and before[-1] > 10 * before[0]) or not run.failure:
+        return f"divide the learning rate ({rate:g}) by 10, and clip gradients with sg.optim.clip_by_norm(grads, max_norm=1.0)"
+    return f"look at the line that is named; if its values had grown, divide the learning rate ({rate:g}) by 10"
+
+
+def exploding_loss(run: Run) -> Finding | None:
+    begin, end, _ = smooth_ends(run.losses)
+    losses = finite(run.losses)
+    usual = max(begin if not losses else min(begin, losses[0]), 0.0) or baseline(run) or 0.0
+    if not losses or not usual > 0 or len(run.losses) < 3:
+        return None
+    peak = max(losses)
+    grew, peaked = end / usual, peak / usual
+    if not (GREW.holds(grew) or PEAK.holds(peaked)):
+        return None
+    since = next((i for i, loss in enumerate(run.losses, 1) if loss > GREW.value * usual), 1)
+    rate = run.settings.learning_rate
+    return Finding(
+        f"the loss rose from {number(usual)} to {number(end if GREW.holds(grew) else peak)}"
+        + ("" if GREW.holds(grew) else f" in step {run.losses.index(peak) + 1}"),
+        (Evidence(GREW.what, grew, GREW), Evidence(PEAK.what, peaked, PEAK)),
+        f"divide the learning rate ({rate:g}) by 10"
+        + ("" if run.data is None or not run.data.mean else "; see that inputs are standardised"),
+        since=since,
+        until=len(run.losses),
+    )
+
+
+_START = """\
+import contextlib
+
+import numpy as np
+import stepgrad as sg
+
+X = np.random.default_rng(0).standard_normal((256, 8))
+y = X @ np.arange(8.0).reshape(8, 1)
+"""
+_END = """\
+health = sg.health(model, loss, optimizer)
+with contextlib.suppress(sg.errors.TrainingError):  # the loss is not finite
+    sg.fit(model, loss, optimizer, (X, y), epochs=5, callbacks=[health], progress=False)
+print(health.report())
+"""
+
+NOT_FINITE = Entry(
+    name="not-finite",
+    family="breakdown",
+    question=Question.HEALTHY,
+    severity=Severity.BLOCK,
+    meaning="A NaN or infinity has come up in the forward or backward pass. It spreads to everything that is computed from "
+    "it, and after one update to all parameters.",
+    reads="The loss of every step, non-finite counts of the sampled steps, and the equation where the first such number "
+    "was born, found by running the step again.",
+    thresholds=(),
+    remedy="Mend the line where it is born (a logarithm or division by 0, an overflow of exp); or, if everything grew "
+    "before, divide the learning rate by 10.",
+    causes=(
+        "learning-rate-too-high",
+        "unnormalised-inputs",
+        "poor-initialisation",
+        "exploding-gradients",
+        "exploding-loss",
+    ),
+    judge=not_finite,
+    example=_START.replace("y = X @ np.arange(8.0).reshape(8, 1)", "y = (X[:, :1] > X[:, 1:2]).astype(np.float32)")
+    + """
+model = sg.nn.Sequential(sg.nn.Linear(8, 16, key=0), sg.nn.ReLU(), sg.nn.Linear(16, 1, key=1))
+
+
+def loss(outputs, y):
+    p = sg.relu(outputs)
+    return -sg.mean(y * sg.log(p))  # log(0)
+
+
+optimizer = sg.optim.SGD(model.parameters(), lr=0.1)
+"""
+    + _END,
+    cure=(
+        (
+            "    p = sg.relu(outputs)\n    return -sg.mean(y * sg.log(p))  # log(0)",
+            "    return sg.losses.binary_cross_entropy(outputs, y)",
+        ),
+    ),
+)
+
+EXPLODING_LOSS = Entry(
+    name="exploding-loss",
+    family="breakdown",
+    question=Question.USED,
+    severity=Severity.BLOCK,
+    meaning="The loss grows instead of falling. The steps are so long that each lands higher up on the other side.",
+    reads="The loss of every step.",
+    thresholds=(GREW, PEAK),
+    remedy="A learning rate 10 times smaller; standardised inputs and targets; clipping by norm against single steps.",
+    causes=(
+        "wrong-gradient",
+        "learning-rate-too-high",
+        "unnormalised-inputs",
+        "poor-initialisation",
+        "exploding-gradients",
+    ),
+    judge=exploding_loss,
+    example=_START
+    + """
+model, loss = sg.nn.Linear(8, 1, key=0), sg.losses.mse
+optimizer = sg.optim.SGD(model.parameters(), lr=1.0)
+"""
+    + _END,
+    cure=(("lr=1.0", "lr=0.1"),),
+)
+
+ENTRIES = (EXPLODING_LOSS, NOT_FINITE)

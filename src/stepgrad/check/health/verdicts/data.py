@@ -1,0 +1,423 @@
+"""Do targets, outputs and the order of rows make sense?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import pvariance
+
+from stepgrad.check.health.record import Outputs, Run
+from stepgrad.check.health.verdicts.entry import (
+    Entry,
+    Evidence,
+    Finding,
+    Question,
+    Severity,
+    Threshold,
+    number,
+    percent,
+)
+from stepgrad.check.health.verdicts.reading import finite, last_part, middle
+
+OUTSIDE = Threshold(
+    "how far targets lie outside of what the last op can give, over its range",
+    0.01,
+    True,
+    "a rounding may lie outside; a hundredth of the range is no rounding",
+)
+ONE_CLASS = Threshold(
+    "share of the rows for which the most predicted class is predicted (last third of the samples)",
+    0.98,
+    True,
+    "judged only where no class has more than 9 of 10 labels: then a network that tells classes apart predicts others, too",
+)
+FLAT = Threshold(
+    "standard deviation of the outputs over the rows, over that of the targets (last third of the samples)",
+    0.02,
+    False,
+    "a network that explains a twentieth of a hundredth of the variance explains nothing",
+)
+SORTED = Threshold(
+    "how much more alike the labels of a batch are than those of shuffled rows (0: as alike, 1: all the same)",
+    0.35,
+    True,
+    "batches of 16 and more shuffled rows have 0 ± 0.1",
+)
+DRIFT = Threshold(
+    "variance of the batches' mean targets, over that of shuffled rows",
+    8.0,
+    True,
+    "it is about 1 for shuffled rows, and with 10 batches above 2.5 once in 100 runs",
+)
+RARE = Threshold(
+    "labels of the most frequent class, over those of the least frequent",
+    9.0,
+    True,
+    "SageMaker Debugger's ClassImbalance begins at 10",
+)
+MISSED = Threshold(
+    "predictions of a rare class, over its labels (last third of the samples)",
+    0.3,
+    False,
+    "an imbalance that the network copes with is no fault: this is the symptom",
+)
+FEWEST_BATCHES, FEWEST_ROWS, FEWEST_LABELS = 5, 8, 10
+
+_RANGES = {
+    "sigmoid": (0.0, 1.0),
+    "softmax": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+    "relu": (0.0, math.inf),
+    "softplus": (0.0, math.inf),
+    "softsign": (-1.0, 1.0),
+    "exp": (0.0, math.inf),
+    "hardtanh": (-1.0, 1.0),
+    "log_softmax": (-math.inf, 0.0),
+}
+
+
+def labels_out_of_range(run: Run) -> Finding | None:
+    return _label_error(run) or _unreachable(run) or _activated_twice(run)
+
+
+def _label_error(run: Run) -> Finding | None:
+    """Labels beyond the classes: in the data, or in a step that raised."""
+    data, failure = run.data, run.failure
+    if data is not None and data.classes and data.target_kind == "labels" and math.isfinite(data.target_high):
+        classes = max(data.classes, 2)  # a single output tells two classes apart
+        if data.target_low < 0 or data.target_high > classes - 1:
+            span = f"from {number(data.target_low)} to {number(data.target_high)}"
+            return Finding(
+                f"labels go {span}, and the model has {data.classes} outputs, for labels from 0 to {classes - 1}",
+                (Evidence("labels", span), Evidence("outputs of the model", float(data.classes))),
+                f"make the last layer {number(data.target_high + 1)} outputs wide"
+                if data.target_low >= 0
+                else f"number the classes from 0: labels - ({number(data.target_low)})",
+            )
+    if failure is not None and failure.loss is None and ("label" in failure.error or "target" in failure.error):
+        says = failure.error.strip().splitlines()[0]
+        return Finding(
+            f"step {failure.step} stopped: {says}",
+            (Evidence("error", says),),
+            failure.error.strip().splitlines()[-1].removeprefix("  instead: "),
+            since=failure.step,
+            until=failure.step,
+        )
+    return None
+
+
+def _unreachable(run: Run) -> Finding | None:
+    data, op = run.data, run.settings.last_op
+    if data is None or data.target_kind != "numbers" or op not in _RANGES or "cross_entropy" in _loss_ops(run):
+        return None
+    low, high = _RANGES[op]
+    span = (high - low) if math.isfinite(high - low) else max(data.target_std, 1e-30)
+    outside = max(low - data.target_low, data.target_high - high, 0.0) / span
+    if not OUTSIDE.holds(outside):
+        return None
+    shown = f"from {low:g} to {high:g}" if math.isfinite(high) and math.isfinite(low) else f"from {low:g} on"
+    return Finding(
+        f"targets go from {number(data.target_low)} to {number(data.target_high)}, but the model ends in {op}, which gives "
+        f"numbers {shown}",
+        (
+            Evidence(OUTSIDE.what, outside, OUTSIDE),
+            Evidence("targets", f"from {number(data.target_low)} to {number(data.target_high)}"),
+        ),
+        f"leave {op} out at the end of the model, or scale the targets into this range: "
+        f"y = (y - {number(data.target_low)}) / {number(data.target_high - data.target_low)}",
+    )
+
+
+def _activated_twice(run: Run) -> Finding | None:
+    """A loss that computes sigmoid or softmax itself, behind a model that ends in one."""
+    op, ops = run.settings.last_op, _loss_ops(run)
+    if op not in ("softmax", "sigmoid", "relu", "log_softmax") or "cross_entropy" not in ops or op == "log_softmax":
+        return None
+    loss = "binary_cross_entropy" if "binary_cross_entropy" in ops else "cross_entropy"
+    return Finding(
+        f"the model ends in {op}, and {loss} is computed from logits, of any size and sign: of what {op} gives, it makes "
+        "probabilities that can't come near 0 and 1",
+        (Evidence("last op of the model", op), Evidence("loss", loss)),
+        f"leave {op} out at the end of the model: {loss} contains "
+        + ("the sigmoid" if loss.startswith("binary") else "the softmax"),
+    )
+
+
+def _loss_ops(run: Run) -> str:
+    return " ".join((run.settings.loss, *run.settings.loss_ops))
+
+
+def constant_predictions(run: Run) -> Finding | None:
+    late = [s for s in last_part(run, 1 / 3) if s.outputs is not None]
+    if len(run.samples) < FEWEST_BATCHES or not late or run.data is None:
+        return None
+    outputs = [s.outputs for s in late if s.outputs is not None]
+    if any(o.predicted for o in outputs):
+        return _one_class(run, outputs, late[0].step)
+    spread = middle(o.row_std / o.target_std for o in outputs if o.target_std > 0)
+    if not FLAT.holds(spread):
+        return None
+    return Finding(
+        f"the outputs differ between rows by {percent(spread)} of what the targets differ: the model answers about "
+        f"{number(middle(o.mean for o in outputs))} to everything",
+        (
+            Evidence(FLAT.what, spread, FLAT),
+            Evidence("mean output", middle(o.mean for o in outputs)),
+            Evidence("mean target", run.data.target_mean),
+        ),
+        _CONSTANT_REMEDY,
+        since=late[0].step,
+        until=late[-1].step,
+    )
+
+
+_CONSTANT_REMEDY = (
+    "look at the verdicts above this one: something keeps the inputs' information from the outputs; if there are none, "
+    "train longer, or see whether inputs and targets belong together"
+)
+
+
+def _one_class(run: Run, outputs: Sequence[Outputs], since: int) -> Finding | None:
+    predicted, labels = _sums([o.predicted for o in outputs]), _sums([o.labels for o in outputs])
+    if not sum(predicted) or not sum(labels) or max(labels) / sum(labels) > 0.9:
+        return None
+    share = max(predicted) / sum(predicted)
+    if not ONE_CLASS.holds(share):
+        return None
+    favourite = predicted.index(max(predicted))
+    true = labels[favourite] / sum(labels) if favourite < len(labels) else 0.0
+    return Finding(
+        f"class {favourite} is predicted for {percent(share)} of the rows, and {percent(true)} of the rows have it",
+        (Evidence(ONE_CLASS.what, percent(share), ONE_CLASS), Evidence(f"labels that are {favourite}", percent(true))),
+        _CONSTANT_REMEDY,
+        since=since,
+        until=run.samples[-1].step,
+    )
+
+
+def data_order(run: Run) -> Finding | None:
+    batches = [s.outputs for s in run.samples if s.outputs is not None]
+    sizes = [s.batch_size for s in run.samples if s.outputs is not None]
+    if len(batches) < FEWEST_BATCHES or run.data is None:
+        return None
+    if any(b.labels for b in batches):
+        return _sorted_labels(run, batches)
+    if not run.data.target_std > 0 or run.data.target_kind == "labels":
+        return None
+    means = finite(b.target_mean for b in batches)
+    size = middle(float(s) for s in sizes)
+    if len(means) < FEWEST_LABELS or size < FEWEST_ROWS:
+        return None
+    drift = pvariance(means) / (run.data.target_std**2 / size)
+    if not DRIFT.holds(drift):
+        return None
+    return _order(
+        run, f"the mean target of a batch varies {number(drift)} times as much as in shuffled rows", DRIFT, drift
+    )
+
+
+def _sorted_labels(run: Run, batches: Sequence[Outputs]) -> Finding | None:
+    whole = _sums([b.labels for b in batches])
+    if run.data is not None and sum(run.data.counts):
+        whole = list(run.data.counts)
+    alike = sum((c / sum(whole)) ** 2 for c in whole) if sum(whole) else 1.0
+    found = []
+    for batch in batches:
+        rows = sum(batch.labels)
+        if rows >= FEWEST_ROWS and alike < 0.95:
+            own = sum(c * (c - 1) for c in batch.labels) / (rows * (rows - 1))  # pairs of rows with the same label
+            found.append((own - alike) / (1 - alike))
+    if len(found) < FEWEST_BATCHES:
+        return None
+    excess = sum(found) / len(found)
+    if not SORTED.holds(excess):
+        return None
+    says = f"the labels of a batch are alike: two of its rows have the same label {number((excess * (1 - alike) + alike) / alike)} times as often as two rows of the data"
+    return _order(run, says, SORTED, excess)
+
+
+def _order(run: Run, says: str, threshold: Threshold, value: float) -> Finding:
+    return Finding(
+        says,
+        (Evidence(threshold.what, value, threshold),),
+        "shuffle the rows, anew for each epoch: order = rng.permutation(len(X)); sg.fit does so",
+        since=run.samples[0].step,
+        until=run.samples[-1].step,
+    )
+
+
+def class_imbalance(run: Run) -> Finding | None:
+    late = [s.outputs for s in last_part(run, 1 / 3) if s.outputs is not None and s.outputs.labels]
+    if run.data is None or len([c for c in run.data.counts if c]) < 2 or not late:
+        return None
+    counts = run.data.counts
+    least, most = min(c for c in counts if c), max(counts)
+    if not RARE.holds(most / least):
+        return None
+    predicted, labels = _sums([o.predicted for o in late]), _sums([o.labels for o in late])
+    rare = [i for i, c in enumerate(counts) if c and RARE.holds(most / c) and i < len(labels) and labels[i]]
+    shown = sum(labels[i] for i in rare)
+    if shown < FEWEST_LABELS // 2:
+        return None
+    share = sum(predicted[i] for i in rare if i < len(predicted)) / shown
+    if not MISSED.holds(share):
+        return None
+    names = ", ".join(map(str, rare[:5]))
+    weights = [sum(counts) / (len(counts) * c) if c else 0.0 for c in counts]
+    return Finding(
+        f"class {names} has {percent(sum(counts[i] for i in rare) / sum(counts))} of the labels, and is predicted "
+        f"{percent(share)} as often as it occurs",
+        (
+            Evidence(RARE.what, most / least, RARE),
+            Evidence(MISSED.what, percent(share), MISSED),
+            Evidence("labels of each class", ", ".join(map(str, counts[:12]))),
+        ),
+        "weigh the classes: sg.losses.cross_entropy(logits, labels, weight=["
+        + ", ".join(f"{w:.2g}" for w in weights[:8])
+        + ("…" if len(weights) > 8 else "")
+        + "]); judge by the share of each class that is found, not by accuracy",
+        since=last_part(run, 1 / 3)[0].step,
+        until=run.samples[-1].step,
+    )
+
+
+def _sums(rows: Sequence[Sequence[int]]) -> list[int]:
+    width = max(map(len, rows), default=0)
+    return [sum(row[i] for row in rows if i < len(row)) for i in range(width)]
+
+
+_START = """\
+import numpy as np
+import stepgrad as sg
+
+X = np.random.default_rng(0).standard_normal((256, 8))
+"""
+_END = """\
+health = sg.health(model, loss, optimizer)
+sg.fit(model, loss, optimizer, (X, y), epochs=10, callbacks=[health], progress=False)
+print(health.report())
+"""
+_CLASSES = """\
+model = sg.nn.Sequential(sg.nn.Linear(8, 16, key=0), sg.nn.ReLU(), sg.nn.Linear(16, 2, key=1))
+loss = sg.losses.cross_entropy
+optimizer = sg.optim.Adam(model.parameters(), lr=0.01)
+"""
+
+LABELS = Entry(
+    name="labels-out-of-range",
+    family="data",
+    question=Question.DATA,
+    severity=Severity.BLOCK,
+    meaning="The model can't give what it is asked for: labels beyond its number of outputs, targets outside the range of its "
+    "last activation, or a loss of logits behind a softmax or sigmoid, which leaves it no way to be sure.",
+    reads="The range of the targets, the op that the model ends in, and the ops of the loss.",
+    thresholds=(OUTSIDE,),
+    remedy="A last layer as wide as there are classes and without an activation; targets that are scaled into the range.",
+    causes=(),
+    judge=labels_out_of_range,
+    example=_START
+    + """y = 5 + 3 * X[:, :1]
+
+model = sg.nn.Sequential(sg.nn.Linear(8, 16, key=0), sg.nn.ReLU(), sg.nn.Linear(16, 1, key=1), sg.nn.Sigmoid())
+loss = sg.losses.mse
+optimizer = sg.optim.Adam(model.parameters(), lr=0.01)
+"""
+    + _END,
+    cure=((", sg.nn.Sigmoid())", ")"),),
+)
+
+CONSTANT = Entry(
+    name="constant-predictions",
+    family="data",
+    question=Question.DATA,
+    severity=Severity.BLOCK,
+    meaning="The model gives the same answer to every row: the mean of the targets, or the most frequent class. The loss may "
+    "fall a little until it gets there, and then stays.",
+    reads="How much outputs differ between the rows of a batch, or how often each class is predicted, in the last third of "
+    "the sampled steps.",
+    thresholds=(ONE_CLASS, FLAT),
+    remedy="It is nearly always the consequence of something else: dead units, a penalty that is too strong, vanishing "
+    "gradients, a learning rate that is too high, or targets that do not belong to their inputs.",
+    causes=(
+        "labels-out-of-range",
+        "regulariser-dominates",
+        "poor-initialisation",
+        "unnormalised-inputs",
+        "learning-rate-too-high",
+        "dying-units",
+        "dead-units",
+        "saturated-units",
+        "vanishing-gradients",
+        "exploding-gradients",
+        "adam-epsilon",
+        "always-clipped",
+        "learning-rate-too-low",
+        "disconnected-parameters",
+        "data-order",
+        "exploding-loss",
+    ),
+    judge=constant_predictions,
+    example=_START
+    + """y = X[:, :1] * X[:, 1:2]
+
+model, loss = sg.nn.Sequential(sg.nn.Linear(8, 16, key=0), sg.nn.Tanh(), sg.nn.Linear(16, 1, key=1)), sg.losses.mse
+optimizer = sg.optim.SGD(model.parameters(), lr=0.1, weight_decay=1.0)
+"""
+    + _END,
+    cure=((", weight_decay=1.0", ""),),
+)
+
+ORDER = Entry(
+    name="data-order",
+    family="data",
+    question=Question.DATA,
+    severity=Severity.HARM,
+    meaning="Rows come sorted: each batch holds one class, or one end of the range. Each step then unlearns what the one "
+    "before has taught.",
+    reads="The labels or targets of the sampled batches against those of all rows.",
+    thresholds=(SORTED, DRIFT),
+    remedy="Shuffle the rows, anew for each epoch.",
+    causes=(),
+    judge=data_order,
+    example=_START
+    + """y = np.sort((X[:, 0] > 0).astype(int))
+X[:, 0] = np.sort(X[:, 0])
+
+"""
+    + _CLASSES
+    + """health = sg.health(model, loss, optimizer)
+for step in range(80):
+    rows = np.arange(32) + 32 * (step % 8)
+    optimizer.step(sg.backward(loss(model(X[rows]), y[rows]), model.parameters()))
+print(health.report())
+""",
+    cure=(("rows = np.arange(32) + 32 * (step % 8)", "rows = np.random.default_rng(step).permutation(256)[:32]"),),
+)
+
+IMBALANCE = Entry(
+    name="class-imbalance",
+    family="data",
+    question=Question.DATA,
+    severity=Severity.HARM,
+    meaning="A class is so rare that the network does well by never predicting it. The accuracy is high, and the class that "
+    "often matters most is missed.",
+    reads="How often each label occurs, and how often rare classes are predicted in the last third of the sampled steps.",
+    thresholds=(RARE, MISSED),
+    remedy="Weights for the classes in the loss, or rows of the rare class more often.",
+    causes=("unnormalised-inputs", "learning-rate-too-high", "dead-units"),
+    judge=class_imbalance,
+    example=_START
+    + """y = (X[:, 0] + np.random.default_rng(1).standard_normal(256) > 2.6).astype(int)
+
+"""
+    + _CLASSES
+    + _END,
+    cure=(
+        (
+            "loss = sg.losses.cross_entropy",
+            "loss = lambda outputs, y: sg.losses.cross_entropy(outputs, y, weight=[0.5, 10.0])",
+        ),
+    ),
+)
+
+ENTRIES = (LABELS, ORDER, IMBALANCE, CONSTANT)

@@ -1,0 +1,253 @@
+"""Does the gradient keep its size on its way back through the layers?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stepgrad.check.health.record import Layer, Run
+from stepgrad.check.health.verdicts.entry import Entry, Evidence, Finding, Question, Severity, Threshold, number
+from stepgrad.check.health.verdicts.reading import middle, place, signal_layers
+
+VANISHED = Threshold(
+    "norm of the gradient at the first layer, over that at the last (median of the sampled steps)",
+    1e-3,
+    False,
+    "at a thousandth of the last layer's gradient, the first learns a thousand times slower under SGD; AutoTrainer "
+    "(Zhang et al. 2021) uses the same number",
+)
+SHRINKS = Threshold(
+    "factor per layer by which the gradient changes on its way back (geometric mean)",
+    0.6,
+    False,
+    "the usual default initialisation has 0.41 with relu and 0.58 with tanh, so that a few layers of it are no fault: "
+    "this is a condition beside the whole decrease",
+)
+EXPLODED = Threshold(
+    "norm of the gradient at the first layer, over that at the last (median of the sampled steps)",
+    100.0,
+    True,
+    "the mirror image is a hundredth: then the learning rate that the first layers bear leaves the last ones standing",
+)
+GROWS = Threshold(
+    "factor per layer by which the gradient changes on its way back (geometric mean)",
+    1.6,
+    True,
+    "theory asks for 1; trained healthy networks stay below 1.5",
+)
+SURGE = Threshold(
+    "largest gradient norm of a sampled step, over the median of the first tenth",
+    1000.0,
+    True,
+    "single hard batches raise it tenfold, sometimes more; a thousandfold was never seen in a healthy run",
+)
+FEWEST_GAPS = 2
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The gradient from layer to layer, on its way back.
+
+    Attributes:
+        layers: those that carry the signal, from the last to the first.
+        norms: the gradient's norm at the output of each (median of the sampled steps).
+        predicted: the gain that theory predicts at each step from one to the next, by this network's own weights;
+            None where it predicts nothing.
+    """
+
+    layers: tuple[Layer, ...]
+    norms: tuple[float, ...]
+    predicted: tuple[float | None, ...]
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        return tuple(b / a for a, b in zip(self.norms, self.norms[1:], strict=False))
+
+    @property
+    def whole(self) -> float:
+        return self.norms[-1] / self.norms[0]
+
+    @property
+    def per_layer(self) -> float:
+        return self.whole ** (1 / (len(self.norms) - 1))
+
+
+def stretch(run: Run) -> Stretch | None:
+    """The gradient's way back; None if there are too few layers, or nothing was recorded.
+
+    Norms and not root mean squares: theory keeps the norm whatever the widths of the layers are.
+    Steps whose gradient is zero or not finite at the last layer say nothing.
+    """
+    chain = signal_layers(run)[::-1]
+    if len(chain) <= FEWEST_GAPS or not run.samples:
+        return None
+    last = chain[0][0]
+    usable = [s for s in run.samples if 0 < s.layers[last].gradient_norm < math.inf]
+    usable = [s for s in usable if all(math.isfinite(s.layers[i].gradient_norm) for i, _ in chain)]
+    if not usable:
+        return None
+    relative = [middle(s.layers[i].gradient_norm / s.layers[last].gradient_norm for s in usable) for i, _ in chain]
+    gains = [_norm_gain(layer, before) for (_, layer), (_, before) in zip(chain, chain[1:], strict=False)]
+    return Stretch(tuple(layer for _, layer in chain), tuple(relative), tuple(gains))
+
+
+def _norm_gain(layer: Layer, before: Layer) -> float | None:
+    """Theory's gain of root mean squares, as one of norms."""
+    gain = layer.expected.gain if layer.expected else None
+    return None if gain is None or not layer.units else gain * math.sqrt(before.units / layer.units)
+
+
+def vanishing(run: Run) -> Finding | None:
+    found = stretch(run)
+    if found is None or not (VANISHED.holds(found.whole) and SHRINKS.holds(found.per_layer)):
+        return None
+    begin, end = _longest(found.factors, lambda f: f <= SHRINKS.value)
+    return _finding(run, found, begin, end, shrinks=True)
+
+
+def exploding(run: Run) -> Finding | None:
+    found = stretch(run)
+    if found is not None and EXPLODED.holds(found.whole) and GROWS.holds(found.per_layer):
+        begin, end = _longest(found.factors, lambda f: f > GROWS.value)
+        return _finding(run, found, begin, end, shrinks=False)
+    return _surge(run)
+
+
+def _longest(factors: Sequence[float], bad: object) -> tuple[int, int]:
+    """The stretch [begin, end) of factors that together change the gradient most, all of them bad."""
+    best, begin, largest = (0, len(factors)), 0, 0.0
+    assert callable(bad)
+    for i, factor in enumerate([*factors, None]):
+        if factor is not None and bad(factor):
+            continue
+        change = sum(abs(math.log(max(f, 1e-300))) for f in factors[begin:i])
+        if change > largest:
+            best, largest = (begin, i), change
+        begin = i + 1
+    return best
+
+
+def _finding(run: Run, found: Stretch, begin: int, end: int, *, shrinks: bool) -> Finding:
+    start, stop = found.layers[begin], found.layers[end]
+    part = found.norms[end] / found.norms[begin]
+    factor = part ** (1 / (end - begin))
+    predicted = [g for g in found.predicted[begin:end] if g is not None and g > 0]
+    theory = math.exp(sum(map(math.log, predicted)) / len(predicted)) if predicted else None
+    verb = "shrinks" if shrinks else "grows"
+    gap = "" if theory is None else f"; theory predicts {number(theory)} for these initial weights, and 1 for good ones"
+    evidence = [
+        Evidence((VANISHED if shrinks else EXPLODED).what, found.whole, VANISHED if shrinks else EXPLODED),
+        Evidence((SHRINKS if shrinks else GROWS).what, found.per_layer, SHRINKS if shrinks else GROWS),
+        Evidence(f"factor per layer from {start.name} down to {stop.name}", factor),
+    ]
+    if theory is not None:
+        evidence.append(Evidence("the same as theory predicts it from the initial weights", theory))
+    return Finding(
+        f"from layer {place(start)} down to {place(stop)} the gradient {verb} by a factor of {number(factor)} per layer, "
+        f"{number(part)} in all{gap}",
+        tuple(evidence),
+        _remedy(start, theory, factor, shrinks),
+        layer=start.name,
+        since=run.samples[0].step,
+        until=run.samples[-1].step,
+    )
+
+
+def _remedy(layer: Layer, theory: float | None, factor: float, shrinks: bool) -> str:
+    ideal = layer.expected.ideal_weight_std if layer.expected else None
+    saturating = layer.activation in ("sigmoid", "tanh", "hardtanh", "softsign")
+    if shrinks and layer.activation == "sigmoid":
+        return (
+            "put relu in place of sigmoid, whose derivative is at most 1/4, with weight_init="
+            "sg.nn.initialise.kaiming_normal; or add residual connections or an sg.nn.LayerNorm after each layer"
+        )
+    if ideal and layer.weight_std and not 0.5 < layer.weight_std / ideal < 2:
+        init = "xavier_normal" if saturating else "kaiming_normal"
+        return (
+            f"use weight_init=sg.nn.initialise.{init}: a standard deviation of {number(ideal)} for layer {layer.name}, "
+            f"which has {number(layer.weight_std)}, brings the factor to about 1"
+        )
+    if not shrinks:
+        return "add an sg.nn.LayerNorm after each layer, or residual connections; clip with sg.optim.clip_by_norm until then"
+    return "add residual connections, or an sg.nn.LayerNorm after each layer" + (
+        ", or put relu in place of " + str(layer.activation) if saturating else ""
+    )
+
+
+def _surge(run: Run) -> Finding | None:
+    norms = [(s.step, s.gradient_norm) for s in run.samples]
+    usual = middle(n for _, n in norms[: max(1, len(norms) // 10)])
+    if not usual > 0:
+        return None
+    beyond = [(step, n) for step, n in norms if SURGE.holds(n / usual)]
+    if not beyond:
+        return None
+    step, largest = max(beyond, key=lambda pair: pair[1])
+    return Finding(
+        f"the norm of the gradient rose to {number(largest)} in step {step}, {number(largest / usual)} times what it began with",
+        (Evidence(SURGE.what, largest / usual, SURGE), Evidence("gradient norm at the beginning", usual)),
+        f"clip it: grads, norm = sg.optim.clip_by_norm(grads, max_norm={number(2 * usual)}), twice what is usual here; "
+        f"and divide the learning rate ({run.settings.learning_rate:g}) by 10",
+        since=beyond[0][0],
+        until=beyond[-1][0],
+    )
+
+
+_START = """\
+import numpy as np
+import stepgrad as sg
+
+X = np.random.default_rng(0).standard_normal((256, 8))
+y = (X[:, 0] > X[:, 1]).astype(int)
+
+init = INIT
+layers = [sg.nn.Linear(8, 32, key=0, weight_init=init), sg.nn.ACTIVATION()]
+for i in range(1, 10):
+    layers += [sg.nn.Linear(32, 32, key=i, weight_init=init), sg.nn.ACTIVATION()]
+model = sg.nn.Sequential(*layers, sg.nn.Linear(32, 2, key=10))
+loss = sg.losses.cross_entropy
+optimizer = sg.optim.SGD(model.parameters(), lr=0.01)
+health = sg.health(model, loss, optimizer)
+sg.fit(model, loss, optimizer, (X, y), epochs=5, callbacks=[health], progress=False)
+print(health.report())
+"""
+
+_TOO_LARGE = """sg.nn.initialise.normal(key, shape, dtype, std=0.6)"""
+
+VANISHING = Entry(
+    name="vanishing-gradients",
+    family="flow",
+    question=Question.HEALTHY,
+    severity=Severity.BLOCK,
+    meaning="On its way back, each layer multiplies the gradient by its weights and by the derivative of its activation. "
+    "Where that is a factor well below 1, it is below 1 to the power of the depth, and the first layers hardly learn.",
+    reads="The norm of the gradient at the output of every layer, over the sampled steps, and what initialisation theory "
+    "predicts from this network's own weights and activations (He et al. 2015; Glorot and Bengio 2010).",
+    thresholds=(VANISHED, SHRINKS),
+    remedy="An activation and an initialisation that belong together (relu and He's, tanh and Glorot's); residual "
+    "connections; a norm layer. A larger learning rate does not help: the last layers would diverge.",
+    causes=("poor-initialisation", "unnormalised-inputs", "dead-units", "saturated-units"),
+    judge=vanishing,
+    example=_START.replace("INIT", "None").replace("ACTIVATION", "Sigmoid"),
+    cure=(("init = None", "init = sg.nn.initialise.kaiming_normal"), ("sg.nn.Sigmoid()", "sg.nn.ReLU()")),
+)
+
+EXPLODING = Entry(
+    name="exploding-gradients",
+    family="flow",
+    question=Question.HEALTHY,
+    severity=Severity.BLOCK,
+    meaning="Each layer makes the gradient larger on its way back, or it grows from step to step: one step then throws "
+    "the weights far away.",
+    reads="The norm of the gradient at the output of every layer and of all parameters, over the sampled steps, and what "
+    "initialisation theory predicts from this network's own weights.",
+    thresholds=(EXPLODED, GROWS, SURGE),
+    remedy="Smaller initial weights (He's or Glorot's), a norm layer, clipping by norm, a smaller learning rate.",
+    causes=("poor-initialisation", "unnormalised-inputs", "learning-rate-too-high"),
+    judge=exploding,
+    example=_START.replace("INIT", "lambda key, shape, dtype: " + _TOO_LARGE).replace("ACTIVATION", "ReLU"),
+    cure=(("lambda key, shape, dtype: " + _TOO_LARGE, "sg.nn.initialise.kaiming_normal"),),
+)
+
+ENTRIES = (VANISHING, EXPLODING)

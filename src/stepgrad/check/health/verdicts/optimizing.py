@@ -1,0 +1,245 @@
+"""What the optimizer does to gradients before they become an update."""
+
+from __future__ import annotations
+
+import re
+
+from stepgrad.check.health.record import Run
+from stepgrad.check.health.verdicts.entry import (
+    Entry,
+    Evidence,
+    Finding,
+    Question,
+    Severity,
+    Threshold,
+    number,
+    percent,
+)
+from stepgrad.check.health.verdicts.reading import middle
+
+BELOW_EPSILON = Threshold(
+    "share of elements whose root mean squared gradient is smaller than Adam's epsilon (median of the sampled steps)",
+    0.5,
+    True,
+    "where epsilon is larger, it decides about the step, and Adam is plain gradient descent with a rate of lr/eps",
+)
+CLIPPED = Threshold(
+    "share of sampled steps whose gradients were clipped",
+    0.9,
+    True,
+    "clipping is meant for the exception (Pascanu et al. 2013, section 3.2)",
+)
+CLIPPED_TO = Threshold(
+    "what clipped gradients were multiplied with (median)",
+    0.5,
+    False,
+    "a bound that takes a little of every gradient does no harm; one that halves it sets the step's length alone",
+)
+PENALTY = Threshold(
+    "norm of the penalty's gradient, over that of the loss (median of the sampled steps)",
+    1.0,
+    True,
+    "then weights are drawn to 0 more strongly than to a smaller loss",
+)
+PART = Threshold(
+    "penalty's part of the loss (median of the sampled steps)",
+    0.7,
+    True,
+    "what is minimised is then mainly the size of the weights",
+)
+DECOUPLED = ("AdamW",)
+"""Optimizers whose decay takes a share of the weights directly, and does not compete with the gradient."""
+
+
+def adam_epsilon(run: Run) -> Finding | None:
+    shares = []
+    for sample in run.samples:
+        known = [
+            (p.below_epsilon, info.size)
+            for p, info in zip(sample.parameters, run.parameters, strict=True)
+            if p.below_epsilon is not None
+        ]
+        if known:
+            shares.append((sample.step, sum(s * n for s, n in known) / sum(n for _, n in known)))
+    share = middle(s for _, s in shares)
+    if not BELOW_EPSILON.holds(share):
+        return None
+    epsilon = run.settings.options.get("eps", 1e-8)
+    usual = middle(s.gradient_norm for s in run.samples)
+    size = sum(p.size for p in run.parameters) or 1
+    rms = usual / size**0.5
+    smaller = min(1e-8, rms / 1000) if rms > 0 else 1e-8
+    return Finding(
+        f"{percent(share)} of the elements have gradients smaller than eps={epsilon:g}: there the step is gradient descent "
+        f"with a learning rate of lr/eps = {number(run.settings.learning_rate / epsilon) if epsilon else 'inf'}",
+        (
+            Evidence(BELOW_EPSILON.what, percent(share), BELOW_EPSILON),
+            Evidence("root mean square of the gradient's elements (median)", rms),
+            Evidence("eps", epsilon),
+        ),
+        f"set eps={smaller:.0e}, a thousandth of the gradient's size"
+        if epsilon > smaller
+        else "multiply the loss by a constant, such as 1000: Adam's step does not depend on it, but epsilon does",
+        since=next(step for step, s in shares if BELOW_EPSILON.holds(s)),
+        until=shares[-1][0],
+    )
+
+
+def clipped(run: Run) -> Finding | None:
+    seen = [(s.step, s.clipping) for s in run.samples if s.clipping is not None]
+    if len(seen) < FEWEST_CLIPPED:
+        return None
+    share = sum(c.factor < 1 for _, c in seen) / len(seen)
+    factor, norm = middle(c.factor for _, c in seen), middle(c.norm for _, c in seen)
+    if not (CLIPPED.holds(share) and CLIPPED_TO.holds(factor)):
+        return None
+    return Finding(
+        f"{percent(share)} of the sampled steps were clipped, to {percent(factor)} of their gradient: the bound, not the "
+        "gradient, decides how long steps are",
+        (
+            Evidence(CLIPPED.what, percent(share), CLIPPED),
+            Evidence(CLIPPED_TO.what, factor, CLIPPED_TO),
+            Evidence("norm of the gradients before (median)", norm),
+        ),
+        f"set max_norm={number(2 * norm)}, twice the usual norm, so that only exceptions are clipped; the learning rate "
+        f"({run.settings.learning_rate:g}) was in effect {number(run.settings.learning_rate * factor)}: begin with that",
+        since=seen[0][0],
+        until=seen[-1][0],
+    )
+
+
+FEWEST_CLIPPED = 5
+
+
+def regulariser(run: Run) -> Finding | None:
+    if not run.samples:
+        return None
+    return _decay(run) or _term(run)
+
+
+def _decay(run: Run) -> Finding | None:
+    decay = run.settings.options.get("weight_decay", 0.0)
+    if not decay or run.settings.optimizer in DECOUPLED:
+        return None
+    ratio = middle(s.decay_norm / s.gradient_norm for s in run.samples if s.gradient_norm > 0)
+    if not PENALTY.holds(ratio):
+        return None
+    penalty, loss = middle(s.penalty for s in run.samples), middle(s.loss for s in run.samples)
+    return Finding(
+        f"weight_decay={decay:g} pulls the weights to 0 with {number(ratio)} times the gradient of the loss",
+        (
+            Evidence(PENALTY.what, ratio, PENALTY),
+            Evidence("penalty weight_decay / 2 · |W|² (median)", penalty),
+            Evidence("loss (median)", loss),
+        ),
+        f"set weight_decay={0.1 * decay / ratio:.0e}, at which the penalty has a tenth of the gradient",
+        since=next(s.step for s in run.samples if s.gradient_norm > 0 and s.decay_norm > s.gradient_norm),
+        until=run.samples[-1].step,
+    )
+
+
+def _term(run: Run) -> Finding | None:
+    """A term of the loss that reads parameters and no data."""
+    shares: dict[str, list[float]] = {}
+    for sample in run.samples:
+        whole = sum(abs(value) for _, value in sample.loss_parts)
+        for text, value in sample.loss_parts:
+            if whole > 0 and _is_penalty(run, text):
+                shares.setdefault(text, []).append(abs(value) / whole)
+    worst = max(shares, key=lambda text: middle(shares[text]), default=None)
+    if worst is None or not PART.holds(middle(shares[worst])):
+        return None
+    share = middle(shares[worst])
+    return Finding(
+        f"{percent(share)} of the loss is the penalty {worst}",
+        (Evidence(PART.what, percent(share), PART), Evidence("loss (median)", middle(s.loss for s in run.samples))),
+        f"multiply its factor by {number(0.1 * (1 - share) / share)}, so that it is a tenth of the rest",
+        since=run.samples[0].step,
+        until=run.samples[-1].step,
+    )
+
+
+def _is_penalty(run: Run, text: str) -> bool:
+    """It names a parameter, or a size of something, and no op of a loss."""
+    losses = ("cross_entropy", "mse", "mae", "huber", "log_softmax", "target", "label")
+    if any(op in text for op in losses):
+        return False
+    names = [re.split(r"\W", p.name)[-1] for p in run.parameters]
+    return any(re.search(rf"\b{re.escape(name)}", text) for name in names if name) or "square" in text or "abs" in text
+
+
+_START = """\
+import numpy as np
+import stepgrad as sg
+
+X = np.random.default_rng(0).standard_normal((256, 8))
+y = (X[:, 0] > X[:, 1]).astype(int)
+
+model = sg.nn.Sequential(sg.nn.Linear(8, 16, key=0), sg.nn.Tanh(), sg.nn.Linear(16, 2, key=1))
+loss = sg.losses.cross_entropy
+"""
+_END = """\
+health = sg.health(model, loss, optimizer)
+sg.fit(model, loss, optimizer, (X, y), epochs=10, callbacks=[health], progress=False)
+print(health.report())
+"""
+
+ADAM_EPSILON = Entry(
+    name="adam-epsilon",
+    family="optimizer",
+    question=Question.USED,
+    severity=Severity.HARM,
+    meaning="Adam divides by the root of its second moment plus epsilon, so that every element takes steps of about the "
+    "learning rate. Where gradients are smaller than epsilon, they are divided by epsilon alone, and steps are as small "
+    "as the gradients.",
+    reads="The share of elements whose √v̂ is below epsilon, over the sampled steps.",
+    thresholds=(BELOW_EPSILON,),
+    remedy="An epsilon well below the gradients' size, or a loss that is a mean and not divided once more.",
+    causes=("vanishing-gradients", "dead-units"),
+    judge=adam_epsilon,
+    example=_START + "optimizer = sg.optim.Adam(model.parameters(), lr=0.01, eps=1.0)\n" + _END,
+    cure=((", eps=1.0", ""),),
+)
+
+ALWAYS_CLIPPED = Entry(
+    name="always-clipped",
+    family="optimizer",
+    question=Question.USED,
+    severity=Severity.HARM,
+    meaning="Clipping is there for single gradients that are far too large. Where every gradient is clipped, all steps have "
+    "the same length, near the minimum as well, and the learning rate means something else than it says.",
+    reads="Gradients before clipping against what the optimizer was given, in every sampled step.",
+    thresholds=(CLIPPED, CLIPPED_TO),
+    remedy="A bound about twice the usual norm, and the learning rate that was in effect.",
+    causes=("exploding-gradients", "unnormalised-inputs", "poor-initialisation"),
+    judge=clipped,
+    example=_START
+    + """optimizer = sg.optim.SGD(model.parameters(), lr=1.0)
+health = sg.health(model, loss, optimizer)
+for step in range(80):
+    rows = np.arange(32) + 32 * (step % 8)
+    grads = sg.backward(loss(model(X[rows]), y[rows]), model.parameters())
+    grads, norm = sg.optim.clip_by_norm(grads, max_norm=0.01)
+    optimizer.step(grads)
+print(health.report())
+""",
+    cure=(("max_norm=0.01", "max_norm=2.0"),),
+)
+
+REGULARISER = Entry(
+    name="regulariser-dominates",
+    family="optimizer",
+    question=Question.USED,
+    severity=Severity.HARM,
+    meaning="A penalty on the weights is stronger than the loss: they are drawn to 0, and the network answers the same to "
+    "everything.",
+    reads="The gradient of the optimizer's weight decay against that of the loss; the terms of the loss, where it is a sum.",
+    thresholds=(PENALTY, PART),
+    remedy="A weight decay at which its gradient is about a tenth of that of the loss.",
+    causes=(),
+    judge=regulariser,
+    example=_START + "optimizer = sg.optim.SGD(model.parameters(), lr=0.1, weight_decay=1.0)\n" + _END,
+    cure=(("weight_decay=1.0", "weight_decay=1e-4"),),
+)
+
+ENTRIES = (REGULARISER, ALWAYS_CLIPPED, ADAM_EPSILON)

@@ -1,0 +1,95 @@
+"""Quantities that several verdicts read from a recorded run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from stepgrad.check.health.record import Descent, Layer, LayerSample, Run, Sample
+
+NORMS = ("LayerNorm", "RMSNorm", "BatchNorm", "GroupNorm", "InstanceNorm")
+"""Beginnings of the classes of layers that set the size of the signal anew."""
+
+
+def finite(values: Iterable[float | None]) -> list[float]:
+    """Those that are numbers."""
+    return [v for v in values if v is not None and math.isfinite(v)]
+
+
+def middle(values: Iterable[float | None]) -> float:
+    """The median of those that are numbers; NaN if there are none."""
+    found = finite(values)
+    return median(found) if found else math.nan
+
+
+def last_part(run: Run, share: float) -> Sequence[Sample]:
+    """The samples of the last part of the run, at least one; all where there are none."""
+    return run.samples[-max(1, round(len(run.samples) * share)) :]
+
+
+def first_part(run: Run, share: float) -> Sequence[Sample]:
+    """The samples of the first part of the run, at least one."""
+    return run.samples[: max(1, round(len(run.samples) * share))]
+
+
+def smooth_ends(losses: Sequence[float]) -> tuple[float, float, float]:
+    """The loss at the beginning and end, each a mean over some steps, and the least such mean in between.
+
+    Windows are a tenth of the run: batches differ, and a single step says little.
+    """
+    kept = finite(losses)
+    if not kept:
+        return math.nan, math.nan, math.nan
+    window = max(1, len(kept) // 10)
+    means = [sum(kept[i : i + window]) / window for i in range(0, len(kept) - window + 1, window)]
+    return means[0], means[-1], min(means)
+
+
+def baseline(run: Run) -> float | None:
+    """The loss of the best constant answer: entropy of the labels for cross entropies, variance for squared errors."""
+    data, ops = run.data, (run.settings.loss, *run.settings.loss_ops)
+    if data is None:
+        return None
+    if any("cross_entropy" in op for op in ops) and sum(data.counts):
+        shares = [c / sum(data.counts) for c in data.counts if c]
+        return -sum(p * math.log(p) for p in shares)
+    if run.settings.loss == "mse" and data.target_kind == "numbers" and math.isfinite(data.target_std):
+        return data.target_std**2
+    return None
+
+
+def is_norm(layer: Layer) -> bool:
+    return layer.kind.startswith(NORMS)
+
+
+def signal_layers(run: Run) -> list[tuple[int, Layer]]:
+    """The layers that carry the signal, with their positions: without those that only set its size anew."""
+    return [(i, layer) for i, layer in enumerate(run.layers) if not is_norm(layer)]
+
+
+def hidden_layers(run: Run) -> list[tuple[int, Layer]]:
+    """The layers before the last one that carries the signal."""
+    return signal_layers(run)[:-1]
+
+
+def course(run: Run, position: int) -> list[tuple[int, LayerSample]]:
+    """(step, sample) of one layer."""
+    return [(s.step, s.layers[position]) for s in run.samples]
+
+
+def descents(run: Run) -> list[Descent]:
+    """Those whose numbers are all finite."""
+    return [d for d in run.descents if all(map(math.isfinite, (d.loss, d.predicted, d.actual, d.best_factor)))]
+
+
+def named(layers: Sequence[str], most: int = 3) -> str:
+    """`layers 0, 2 and 3 more`, or `layer 0`."""
+    shown = ", ".join(layers[:most]) + (f" and {len(layers) - most} more" if len(layers) > most else "")
+    return f"layer{'s' if len(layers) > 1 else ''} {shown}"
+
+
+def place(layer: Layer) -> str:
+    """The name of a layer, with what it is."""
+    follows = f" + {layer.activation}" if layer.activation else ""
+    return f"{layer.name} ({layer.kind}{follows})"

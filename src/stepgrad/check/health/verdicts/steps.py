@@ -1,0 +1,191 @@
+"""Are the steps of the right length?"""
+
+from __future__ import annotations
+
+import math
+
+from stepgrad.check.health.record import Run
+from stepgrad.check.health.verdicts.entry import (
+    Entry,
+    Evidence,
+    Finding,
+    Question,
+    Severity,
+    Threshold,
+    number,
+    percent,
+)
+from stepgrad.check.health.verdicts.reading import descents, middle, smooth_ends
+
+OVERSHOT = Threshold(
+    "share of examined steps after which the loss of their own batch is higher than before",
+    0.5,
+    True,
+    "a step along the gradient lowers the loss of its own batch unless it is too long; Cockpit's alpha (Schneider et al. "
+    "2021) is above 1 there",
+)
+FAR = Threshold(
+    "length of the update over the norm of the weights (median of the sampled steps)",
+    0.1,
+    True,
+    "about a thousandth is usual, and a hundredth lively; at a tenth the weights are others after ten steps",
+)
+NO_PROGRESS = Threshold(
+    "loss at the end, over the loss at the beginning (means over a tenth of the run)",
+    0.8,
+    True,
+    "steps that overshoot and still lower the loss this much are no fault",
+)
+RESTLESS = Threshold(
+    "loss at the end, over the least in between (means over a tenth of the run)",
+    1.5,
+    True,
+    "a healthy run ends near its least loss",
+)
+ROOM = Threshold(
+    "how many times longer the best step along the update is (median of the examined steps)",
+    8.0,
+    True,
+    "the best step is often several times longer than one that is safe for every batch",
+)
+STRAIGHT = Threshold(
+    "change of the loss over what the gradient predicts (median of the examined steps)",
+    0.9,
+    True,
+    "where the loss falls exactly as its gradient says, the step is too short to feel any curvature",
+)
+SLOW = Threshold(
+    "loss at the end, over the loss at the beginning (means over a tenth of the run)",
+    0.7,
+    True,
+    "a learning rate that lowered the loss by a third was not too low to train with",
+)
+
+
+def too_high(run: Run) -> Finding | None:
+    seen = descents(run)
+    begin, end, least = smooth_ends(run.losses)
+    far = middle(s.update_norm / s.weight_norm for s in run.samples if s.weight_norm > 0)
+    overshot = [d for d in seen if d.actual > 0]
+    share = len(overshot) / len(seen) if seen else math.nan
+    progress = end / begin if begin > 0 else math.nan
+    restless = end / least if least > 0 else math.nan
+    broke = bool(run.losses) and not math.isfinite(run.losses[-1])
+    stuck = broke or NO_PROGRESS.holds(progress) or RESTLESS.holds(restless)
+    if not stuck or not (OVERSHOT.holds(share) or FAR.holds(far)):
+        return None
+    best = middle(d.best_factor for d in seen)
+    rate = run.settings.learning_rate
+    factor = min(0.5, best) if best > 0 else 0.1
+    evidence = [Evidence(FAR.what, far, FAR)]
+    if seen:
+        evidence.insert(0, Evidence(OVERSHOT.what, percent(share), OVERSHOT))
+        evidence.append(Evidence("best step along the update, over the step taken (median)", best))
+        evidence.append(Evidence("change of the loss over what the gradient predicts (median)", _ratio(run)))
+    evidence.append(Evidence(NO_PROGRESS.what, progress, NO_PROGRESS))
+    evidence.append(Evidence(RESTLESS.what, restless, RESTLESS))
+    first = overshot[0].step if overshot else next((s.step for s in run.samples), 1)
+    measured = (
+        f"{len(overshot)} of {len(seen)} examined steps raised the loss of their own batch"
+        if OVERSHOT.holds(share)
+        else f"each step changes the weights by {percent(far)} of their size"
+    )
+    return Finding(
+        f"{measured}, and the loss went from {number(begin)} to {number(end)} (least {number(least)})",
+        tuple(evidence),
+        f"set lr={_rounded(rate * factor)} (now {rate:g})"
+        + (f": the best step along the update is {number(best)} of the one taken" if 0 < best < 1 else ""),
+        since=first,
+        until=len(run.losses),
+    )
+
+
+def too_low(run: Run) -> Finding | None:
+    seen = descents(run)
+    begin, end, _ = smooth_ends(run.losses)
+    if not seen or not begin > 0:
+        return None
+    room, straight, progress = middle(d.best_factor for d in seen), _ratio(run), end / begin
+    if not (ROOM.holds(room) and STRAIGHT.holds(straight) and SLOW.holds(progress)):
+        return None
+    rate = run.settings.learning_rate
+    largest = max(max(d.factors) for d in seen)
+    more = " or more" if room >= largest else ""
+    far = middle(s.update_norm / s.weight_norm for s in run.samples if s.weight_norm > 0)
+    return Finding(
+        f"the best step along the update is {number(room)} times longer{more}, and the loss went only from {number(begin)} "
+        f"to {number(end)} in {len(run.losses):,} steps",
+        (
+            Evidence(ROOM.what, room, ROOM),
+            Evidence(STRAIGHT.what, straight, STRAIGHT),
+            Evidence(SLOW.what, progress, SLOW),
+            Evidence(FAR.what, far),
+        ),
+        f"set lr={_rounded(rate * min(room, 10.0))} (now {rate:g}), and judge again",
+        since=seen[0].step,
+        until=seen[-1].step,
+    )
+
+
+def _ratio(run: Run) -> float:
+    return middle(d.actual / d.predicted for d in descents(run) if d.predicted < 0)
+
+
+def _rounded(rate: float) -> str:
+    return f"{rate:.1g}"
+
+
+_START = """\
+import contextlib
+
+import numpy as np
+import stepgrad as sg
+
+X = np.random.default_rng(0).standard_normal((256, 8))
+y = (X[:, 0] > X[:, 1]).astype(int)
+
+model = sg.nn.Sequential(sg.nn.Linear(8, 16, key=0), sg.nn.Tanh(), sg.nn.Linear(16, 2, key=1))
+loss = sg.losses.cross_entropy
+"""
+_END = """\
+health = sg.health(model, loss, optimizer)
+with contextlib.suppress(sg.errors.TrainingError):
+    sg.fit(model, loss, optimizer, (X, y), epochs=10, callbacks=[health], progress=False)
+print(health.report())
+"""
+
+TOO_HIGH = Entry(
+    name="learning-rate-too-high",
+    family="steps",
+    question=Question.USED,
+    severity=Severity.BLOCK,
+    meaning="Steps overshoot: each lands higher on the other side of the valley, so the loss oscillates, stays where it is, "
+    "or grows.",
+    reads="The loss along the update of a few steps, on the batch the update was made from: whether it falls as the "
+    "gradient predicts, and where it is least. The length of updates against the size of the weights. The loss of every step.",
+    thresholds=(OVERSHOT, FAR, NO_PROGRESS, RESTLESS),
+    remedy="Multiply the learning rate by the best factor that the line search found, a half at most.",
+    causes=("wrong-gradient", "unnormalised-inputs", "poor-initialisation"),
+    judge=too_high,
+    example=_START + "optimizer = sg.optim.SGD(model.parameters(), lr=300.0)\n" + _END,
+    cure=(("lr=300.0", "lr=0.3"),),
+)
+
+TOO_LOW = Entry(
+    name="learning-rate-too-low",
+    family="steps",
+    question=Question.USED,
+    severity=Severity.HARM,
+    meaning="Steps are so short that the loss falls along a straight line, and hardly at all: the plateau is not a property "
+    "of the network, but of the pace.",
+    reads="The loss along the update of a few steps: how much longer the best step would be, and whether the loss falls as "
+    "the gradient predicts. The loss of every step.",
+    thresholds=(ROOM, STRAIGHT, SLOW),
+    remedy="Multiply the learning rate by the best factor that the line search found, at most 10 at a time.",
+    causes=("vanishing-gradients", "always-clipped", "adam-epsilon", "disconnected-parameters"),
+    judge=too_low,
+    example=_START + "optimizer = sg.optim.SGD(model.parameters(), lr=0.0003)\n" + _END,
+    cure=(("lr=0.0003", "lr=0.3"),),
+)
+
+ENTRIES = (TOO_HIGH, TOO_LOW)
