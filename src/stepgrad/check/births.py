@@ -240,7 +240,7 @@ def _checked(before: Any) -> Mapping[Cell, Any]:
     raise ArgumentError(
         f"sg.first_nan was given before={before!r:.60}",
         "it holds values by the parameters and states that they belong to",
-        "make it with stepgrad.check.births.snapshot(model, optimizer), before the step",
+        "make it with sg.snapshot(model, optimizer), before the step",
     )
 
 

@@ -167,13 +167,13 @@ LEAVES: Mapping[str, Kind] = {
             "non-finite-parameter",
             frozenset(["cell"]),
             lambda x, r: True,
-            "an earlier step made it: call this with the step that did, and before=snapshot(…) taken before that step",
+            "an earlier step made it: call this with the step that did, and before=sg.snapshot(…) taken before that step",
         ),
         Kind(
             "non-finite-state",
             frozenset(["cell"]),
             lambda x, r: True,
-            "an earlier step made it: call this with the step that did, and before=snapshot(…) taken before that step",
+            "an earlier step made it: call this with the step that did, and before=sg.snapshot(…) taken before that step",
         ),
         Kind(
             "non-finite-constant",
