@@ -1,7 +1,6 @@
 """The catalogue of verdicts: what can be wrong with a training run, how it is seen, and what helps.
 
-Everything about a verdict stands in its entry: the judge, the reports, docs/verdicts and the tests are made from
-it. The order is that of causes: an entry may be brought about by those before it.
+Everything about a verdict stands in its entry: judging, the reports, docs/verdicts and the tests are made from it.
 """
 
 from __future__ import annotations
@@ -23,18 +22,31 @@ from stepgrad.check.health.verdicts.entry import Entry, Evidence, Finding, Quest
 __all__ = ["CATALOGUE", "Entry", "Evidence", "Finding", "Question", "Severity", "Threshold"]
 
 _IN_ORDER: tuple[Entry, ...] = (
-    *right.ENTRIES,
-    *data.ENTRIES[:2],
-    *beginning.ENTRIES,
-    *parameters.ENTRIES,
-    *optimizing.ENTRIES,
-    *flow.ENTRIES,
-    *units.ENTRIES,
-    *steps.ENTRIES,
-    *breakdown.ENTRIES,
-    *data.ENTRIES[2:],
-    *fitting.ENTRIES,
+    right.WRONG_GRADIENT,
+    data.LABELS,
+    data.ORDER,
+    beginning.UNNORMALISED,
+    beginning.POOR,
+    parameters.UNUSED,
+    parameters.DISCONNECTED,
+    parameters.FROZEN,
+    optimizing.REGULARISER,
+    steps.TOO_HIGH,
+    units.DYING_UNITS,
+    units.DEAD_UNITS,
+    units.SATURATED_UNITS,
+    flow.VANISHING,
+    flow.EXPLODING,
+    optimizing.ALWAYS_CLIPPED,
+    optimizing.ADAM_EPSILON,
+    steps.TOO_LOW,
+    breakdown.EXPLODING_LOSS,
+    breakdown.NOT_FINITE,
+    data.IMBALANCE,
+    data.CONSTANT,
+    fitting.OVERFITTING,
+    fitting.UNDERFITTING,
 )
 
 CATALOGUE: dict[str, Entry] = {entry.name: entry for entry in _IN_ORDER}
-"""Name -> entry, causes before consequences."""
+"""Name -> entry. An entry may be brought about by those before it, never by those after it."""

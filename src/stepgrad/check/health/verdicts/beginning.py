@@ -66,7 +66,8 @@ def unnormalised(run: Run) -> Finding | None:
     if not (large or small or off):
         return None
     if large:
-        says = f"input feature {largest} has a root mean square of {number(sizes[largest])}; the median feature, {number(typical)}"
+        size = number(sizes[largest])
+        says = f"input feature {largest} has a root mean square of {size}, the median feature of {number(typical)}"
     elif small:
         says = f"inputs are tiny: the median feature has a root mean square of {number(typical)}"
     else:
@@ -140,10 +141,12 @@ def _symmetric(run: Run, same: list[Layer]) -> Finding:
     layer = same[0]
     value = next(p.initial_mean for p in run.parameters if p.layer == layer.name and len(p.shape) >= 2)
     return Finding(
-        f"all weights of layer {place(layer)} begin with the same value, {number(value)}: its {layer.units} units compute "
+        f"all weights of layer {place(layer)} begin with the same value, {number(value)}: its {layer.units} units "
+        f"compute "
         "the same, get the same gradient, and will never differ",
         tuple(Evidence(f"{SAME.what}: {place(each)}", 0.0, SAME) for each in same[:4]),
-        f"draw the initial weights of {layer.name} at random: leave weight_init out, or use sg.nn.initialise.kaiming_normal",
+        f"draw the initial weights of {layer.name} at random: leave weight_init out, or use "
+        f"sg.nn.initialise.kaiming_normal",
         layer=layer.name,
     )
 
@@ -180,7 +183,8 @@ UNNORMALISED = Entry(
     family="beginning",
     question=Question.HEALTHY,
     severity=Severity.HARM,
-    meaning="Input features are much larger, much smaller or much further from 0 than initialisations are made for. The "
+    meaning="Input features are much larger, much smaller or much further from 0 than initialisations are made for. "
+    "The "
     "gradient of a first-layer weight is proportional to its feature, so no learning rate suits all of them; large "
     "ones saturate or kill units in the first step.",
     reads="Mean and standard deviation of every input feature of the training rows.",
@@ -205,7 +209,8 @@ POOR = Entry(
     family="beginning",
     question=Question.HEALTHY,
     severity=Severity.HARM,
-    meaning="Initial weights are so large or small that each layer changes the size of the signal, and of the gradient on "
+    meaning="Initial weights are so large or small that each layer changes the size of the signal, and of the "
+    "gradient on "
     "its way back, by a large factor; or they are all equal, so that the units of a layer can never differ.",
     reads="The standard deviation of each layer's initial weights against that of Glorot's or He's initialisation for "
     "its fan-in, fan-out and activation. Layers whose size a norm layer sets anew are left out, and so is a small last "
@@ -235,5 +240,3 @@ optimizer = sg.optim.SGD(model.parameters(), lr=0.1)
         ),
     ),
 )
-
-ENTRIES = (UNNORMALISED, POOR)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from stepgrad.check.health.record import Run
+from stepgrad.check.health.record import LayerSample, ParameterSample, Run, Sample
 from stepgrad.check.health.verdicts.entry import Entry, Evidence, Finding, Question, Severity, Threshold, number
 from stepgrad.check.health.verdicts.reading import baseline, finite, smooth_ends
 
@@ -50,22 +51,19 @@ def not_finite(run: Run) -> Finding | None:
         f"{what} in step {since}" + (f": {cause.strip().splitlines()[0]}" if cause else ""),
         tuple(evidence),
         _remedy(run, since),
-        layer=in_samples and _where(run, in_samples),
+        layer=_where(run, in_samples) if in_samples else None,
         since=since,
         until=len(run.losses) or since,
     )
 
 
-def _broken(parts: object) -> bool:
-    assert isinstance(parts, tuple)
+def _broken(parts: Sequence[LayerSample | ParameterSample]) -> bool:
     return any(part.nonfinite or part.gradient_nonfinite for part in parts)
 
 
-def _where(run: Run, sample: object) -> str | None:
-    layers = getattr(sample, "layers", ())
-    return next(
-        (layer.name for layer, s in zip(run.layers, layers, strict=False) if s.nonfinite or s.gradient_nonfinite), None
-    )
+def _where(run: Run, sample: Sample) -> str | None:
+    pairs = zip(run.layers, sample.layers, strict=True)
+    return next((layer.name for layer, s in pairs if s.nonfinite or s.gradient_nonfinite), None)
 
 
 def _remedy(run: Run, since: int) -> str:
@@ -84,7 +82,7 @@ def _remedy(run: Run, since: int) -> str:
     rate = run.settings.learning_rate
     before = finite(run.losses[: since - 1])
     if (len(before) > 1 and before[-1] > 10 * before[0]) or not run.failure:
-        return f"divide the learning rate ({rate:g}) by 10, and clip gradients with sg.optim.clip_by_norm(grads, max_norm=1.0)"
+        return f"divide the learning rate ({rate:g}) by 10, and clip: sg.optim.clip_by_norm(grads, max_norm=1.0)"
     return f"look at the line that is named; if its values had grown, divide the learning rate ({rate:g}) by 10"
 
 
@@ -132,9 +130,11 @@ NOT_FINITE = Entry(
     family="breakdown",
     question=Question.HEALTHY,
     severity=Severity.BLOCK,
-    meaning="A NaN or infinity has come up in the forward or backward pass. It spreads to everything that is computed from "
+    meaning="A NaN or infinity has come up in the forward or backward pass. It spreads to everything that is computed "
+    "from "
     "it, and after one update to all parameters.",
-    reads="The loss of every step, non-finite counts of the sampled steps, and the equation where the first such number "
+    reads="The loss of every step, non-finite counts of the sampled steps, and the equation where the first such "
+    "number "
     "was born, found by running the step again.",
     thresholds=(),
     remedy="Mend the line where it is born (a logarithm or division by 0, an overflow of exp); or, if everything grew "
@@ -193,5 +193,3 @@ optimizer = sg.optim.SGD(model.parameters(), lr=1.0)
     + _END,
     cure=(("lr=1.0", "lr=0.1"),),
 )
-
-ENTRIES = (EXPLODING_LOSS, NOT_FINITE)

@@ -29,7 +29,8 @@ ONE_CLASS = Threshold(
     "share of the rows for which the most predicted class is predicted (last third of the samples)",
     0.98,
     True,
-    "judged only where no class has more than 9 of 10 labels: then a network that tells classes apart predicts others, too",
+    "judged only where no class has more than 9 of 10 labels: then a network that tells classes apart predicts "
+    "others, too",
 )
 FLAT = Threshold(
     "standard deviation of the outputs over the rows, over that of the targets (last third of the samples)",
@@ -117,7 +118,8 @@ def _unreachable(run: Run) -> Finding | None:
         return None
     shown = f"from {low:g} to {high:g}" if math.isfinite(high) and math.isfinite(low) else f"from {low:g} on"
     return Finding(
-        f"targets go from {number(data.target_low)} to {number(data.target_high)}, but the model ends in {op}, which gives "
+        f"targets go from {number(data.target_low)} to {number(data.target_high)}, but the model ends in {op}, which "
+        f"gives "
         f"numbers {shown}",
         (
             Evidence(OUTSIDE.what, outside, OUTSIDE),
@@ -135,7 +137,8 @@ def _activated_twice(run: Run) -> Finding | None:
         return None
     loss = "binary_cross_entropy" if "binary_cross_entropy" in ops else "cross_entropy"
     return Finding(
-        f"the model ends in {op}, and {loss} is computed from logits, of any size and sign: of what {op} gives, it makes "
+        f"the model ends in {op}, and {loss} is computed from logits, of any size and sign: of what {op} gives, it "
+        f"makes "
         "probabilities that can't come near 0 and 1",
         (Evidence("last op of the model", op), Evidence("loss", loss)),
         f"leave {op} out at the end of the model: {loss} contains "
@@ -218,7 +221,7 @@ def data_order(run: Run) -> Finding | None:
 
 def _sorted_labels(run: Run, batches: Sequence[Outputs]) -> Finding | None:
     whole = _sums([b.labels for b in batches])
-    if run.data is not None and sum(run.data.counts):
+    if run.data is not None and any(run.data.counts):
         whole = list(run.data.counts)
     alike = sum((c / sum(whole)) ** 2 for c in whole) if sum(whole) else 1.0
     found = []
@@ -232,7 +235,8 @@ def _sorted_labels(run: Run, batches: Sequence[Outputs]) -> Finding | None:
     excess = sum(found) / len(found)
     if not SORTED.holds(excess):
         return None
-    says = f"the labels of a batch are alike: two of its rows have the same label {number((excess * (1 - alike) + alike) / alike)} times as often as two rows of the data"
+    times = (excess * (1 - alike) + alike) / alike
+    says = f"two rows of a batch have the same label {number(times)} times as often as two rows of the data"
     return _order(run, says, SORTED, excess)
 
 
@@ -308,11 +312,13 @@ LABELS = Entry(
     family="data",
     question=Question.DATA,
     severity=Severity.BLOCK,
-    meaning="The model can't give what it is asked for: labels beyond its number of outputs, targets outside the range of its "
+    meaning="The model can't give what it is asked for: labels beyond its number of outputs, targets outside the "
+    "range of its "
     "last activation, or a loss of logits behind a softmax or sigmoid, which leaves it no way to be sure.",
     reads="The range of the targets, the op that the model ends in, and the ops of the loss.",
     thresholds=(OUTSIDE,),
-    remedy="A last layer as wide as there are classes and without an activation; targets that are scaled into the range.",
+    remedy="A last layer as wide as there are classes and without an activation; targets that are scaled into the "
+    "range.",
     causes=(),
     judge=labels_out_of_range,
     example=_START
@@ -331,9 +337,11 @@ CONSTANT = Entry(
     family="data",
     question=Question.DATA,
     severity=Severity.BLOCK,
-    meaning="The model gives the same answer to every row: the mean of the targets, or the most frequent class. The loss may "
+    meaning="The model gives the same answer to every row: the mean of the targets, or the most frequent class. The "
+    "loss may "
     "fall a little until it gets there, and then stays.",
-    reads="How much outputs differ between the rows of a batch, or how often each class is predicted, in the last third of "
+    reads="How much outputs differ between the rows of a batch, or how often each class is predicted, in the last "
+    "third of "
     "the sampled steps.",
     thresholds=(ONE_CLASS, FLAT),
     remedy="It is nearly always the consequence of something else: dead units, a penalty that is too strong, vanishing "
@@ -372,7 +380,8 @@ ORDER = Entry(
     family="data",
     question=Question.DATA,
     severity=Severity.HARM,
-    meaning="Rows come sorted: each batch holds one class, or one end of the range. Each step then unlearns what the one "
+    meaning="Rows come sorted: each batch holds one class, or one end of the range. Each step then unlearns what the "
+    "one "
     "before has taught.",
     reads="The labels or targets of the sampled batches against those of all rows.",
     thresholds=(SORTED, DRIFT),
@@ -399,9 +408,11 @@ IMBALANCE = Entry(
     family="data",
     question=Question.DATA,
     severity=Severity.HARM,
-    meaning="A class is so rare that the network does well by never predicting it. The accuracy is high, and the class that "
+    meaning="A class is so rare that the network does well by never predicting it. The accuracy is high, and the "
+    "class that "
     "often matters most is missed.",
-    reads="How often each label occurs, and how often rare classes are predicted in the last third of the sampled steps.",
+    reads="How often each label occurs, and how often rare classes are predicted in the last third of the sampled "
+    "steps.",
     thresholds=(RARE, MISSED),
     remedy="Weights for the classes in the loss, or rows of the rare class more often.",
     causes=("unnormalised-inputs", "learning-rate-too-high", "dead-units"),
@@ -419,5 +430,3 @@ IMBALANCE = Entry(
         ),
     ),
 )
-
-ENTRIES = (LABELS, ORDER, IMBALANCE, CONSTANT)

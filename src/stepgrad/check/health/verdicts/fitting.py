@@ -61,7 +61,8 @@ def overfitting(run: Run) -> Finding | None:
     if not (TURNED.holds(turned) and GAP.holds(gap)) or last.epoch - best.epoch < 2:
         return None
     return Finding(
-        f"since epoch {best.epoch} of {last.epoch} the validation loss rises, from {number(least)} to {number(end)}, while the "
+        f"since epoch {best.epoch} of {last.epoch} the validation loss rises, from {number(least)} to {number(end)}, "
+        f"while the "
         f"training loss falls, from {number(at_best)} to {number(at_end)}",
         (
             Evidence(TURNED.what, turned, TURNED),
@@ -99,7 +100,8 @@ def underfitting(run: Run) -> Finding | None:
     size = sum(p.size for p in run.parameters)
     best = middle(d.best_factor for d in descents(run))
     return Finding(
-        f"the loss ends level at {number(end)}, {percent(share)} of the {number(reference)} of an answer that ignores the inputs",
+        f"the loss ends level at {number(end)}, {percent(share)} of the {number(reference)} of an answer that ignores "
+        f"the inputs",
         (
             Evidence(LITTLE.what, share, LITTLE),
             Evidence(LEVEL.what, level, LEVEL),
@@ -107,7 +109,8 @@ def underfitting(run: Run) -> Finding | None:
             Evidence("best step along the update, over the step taken (median)", best),
         ),
         "make the model larger, for example a hidden layer of "
-        f"{max(32, 2 * max((layer.units for layer in run.layers[:-1]), default=16))} units with relu; if it does not help, see "
+        f"{max(32, 2 * max((layer.units for layer in run.layers[:-1]), default=16))} units with relu; if it does not "
+        f"help, see "
         "whether inputs and targets belong together (train on 20 rows: a sound network gets to a loss near 0)",
         since=half,
         until=len(run.losses),
@@ -160,11 +163,14 @@ UNDERFITTING = Entry(
     family="fit",
     question=Question.DATA,
     severity=Severity.HARM,
-    meaning="The loss has come to rest hardly below that of an answer that ignores the inputs. The model can't express what "
+    meaning="The loss has come to rest hardly below that of an answer that ignores the inputs. The model can't "
+    "express what "
     "there is to learn, or there is nothing.",
-    reads="The loss of every step, and that of the best constant answer: the labels' entropy, or the targets' variance.",
+    reads="The loss of every step, and that of the best constant answer: the labels' entropy, or the targets' "
+    "variance.",
     thresholds=(LITTLE, LEVEL),
-    remedy="A larger model, or one with a hidden layer at all; less regularisation; inputs that say something about targets.",
+    remedy="A larger model, or one with a hidden layer at all; less regularisation; inputs that say something about "
+    "targets.",
     causes=(
         "labels-out-of-range",
         "regulariser-dominates",
@@ -201,5 +207,3 @@ optimizer = sg.optim.Adam(model.parameters(), lr=0.02)
         ),
     ),
 )
-
-ENTRIES = (OVERFITTING, UNDERFITTING)

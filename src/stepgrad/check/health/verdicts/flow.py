@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stepgrad.check.health.record import Layer, Run
@@ -62,7 +63,7 @@ class Stretch:
 
     @property
     def factors(self) -> tuple[float, ...]:
-        return tuple(b / a for a, b in zip(self.norms, self.norms[1:], strict=False))
+        return tuple(b / a for a, b in itertools.pairwise(self.norms))
 
     @property
     def whole(self) -> float:
@@ -79,7 +80,7 @@ def stretch(run: Run) -> Stretch | None:
     Norms and not root mean squares: theory keeps the norm whatever the widths of the layers are.
     Steps whose gradient is zero or not finite at the last layer say nothing.
     """
-    chain = signal_layers(run)[::-1]
+    chain = _way_back(run)
     if len(chain) <= FEWEST_GAPS or not run.samples:
         return None
     last = chain[0][0]
@@ -88,8 +89,20 @@ def stretch(run: Run) -> Stretch | None:
     if not usable:
         return None
     relative = [middle(s.layers[i].gradient_norm / s.layers[last].gradient_norm for s in usable) for i, _ in chain]
-    gains = [_norm_gain(layer, before) for (_, layer), (_, before) in zip(chain, chain[1:], strict=False)]
+    gains = [_norm_gain(layer, before) for (_, layer), (_, before) in itertools.pairwise(chain)]
     return Stretch(tuple(layer for _, layer in chain), tuple(relative), tuple(gains))
+
+
+def _way_back(run: Run) -> list[tuple[int, Layer]]:
+    """The layers that carry the signal, from the last to the first, each the one that leads to the one before it."""
+    by_name = {layer.name: (i, layer) for i, layer in enumerate(run.layers)}
+    carrying = {layer.name for _, layer in signal_layers(run)}
+    chain, name = [], run.layers[-1].name if run.layers else None
+    while name is not None and name in by_name:
+        if name in carrying:
+            chain.append(by_name[name])
+        name = by_name.pop(name)[1].before
+    return chain
 
 
 def _norm_gain(layer: Layer, before: Layer) -> float | None:
@@ -114,10 +127,10 @@ def exploding(run: Run) -> Finding | None:
     return _surge(run)
 
 
-def _longest(factors: Sequence[float], bad: object) -> tuple[int, int]:
+def _longest(factors: Sequence[float], bad: Callable[[float], bool]) -> tuple[int, int]:
     """The stretch [begin, end) of factors that together change the gradient most, all of them bad."""
     best, begin, largest = (0, len(factors)), 0, 0.0
-    assert callable(bad)
+
     for i, factor in enumerate([*factors, None]):
         if factor is not None and bad(factor):
             continue
@@ -144,7 +157,8 @@ def _finding(run: Run, found: Stretch, begin: int, end: int, *, shrinks: bool) -
     if theory is not None:
         evidence.append(Evidence("the same as theory predicts it from the initial weights", theory))
     return Finding(
-        f"from layer {place(start)} down to {place(stop)} the gradient {verb} by a factor of {number(factor)} per layer, "
+        f"from layer {place(start)} down to {place(stop)} the gradient {verb} by a factor of {number(factor)} per "
+        f"layer, "
         f"{number(part)} in all{gap}",
         tuple(evidence),
         _remedy(start, theory, factor, shrinks),
@@ -169,7 +183,10 @@ def _remedy(layer: Layer, theory: float | None, factor: float, shrinks: bool) ->
             f"which has {number(layer.weight_std)}, brings the factor to about 1"
         )
     if not shrinks:
-        return "add an sg.nn.LayerNorm after each layer, or residual connections; clip with sg.optim.clip_by_norm until then"
+        return (
+            "add an sg.nn.LayerNorm after each layer, or residual connections; clip with sg.optim.clip_by_norm until "
+            "then"
+        )
     return "add residual connections, or an sg.nn.LayerNorm after each layer" + (
         ", or put relu in place of " + str(layer.activation) if saturating else ""
     )
@@ -185,7 +202,8 @@ def _surge(run: Run) -> Finding | None:
         return None
     step, largest = max(beyond, key=lambda pair: pair[1])
     return Finding(
-        f"the norm of the gradient rose to {number(largest)} in step {step}, {number(largest / usual)} times what it began with",
+        f"the norm of the gradient rose to {number(largest)} in step {step}, {number(largest / usual)} times what it "
+        f"began with",
         (Evidence(SURGE.what, largest / usual, SURGE), Evidence("gradient norm at the beginning", usual)),
         f"clip it: grads, norm = sg.optim.clip_by_norm(grads, max_norm={number(2 * usual)}), twice what is usual here; "
         f"and divide the learning rate ({run.settings.learning_rate:g}) by 10",
@@ -220,9 +238,11 @@ VANISHING = Entry(
     family="flow",
     question=Question.HEALTHY,
     severity=Severity.BLOCK,
-    meaning="On its way back, each layer multiplies the gradient by its weights and by the derivative of its activation. "
+    meaning="On its way back, each layer multiplies the gradient by its weights and by the derivative of its "
+    "activation. "
     "Where that is a factor well below 1, it is below 1 to the power of the depth, and the first layers hardly learn.",
-    reads="The norm of the gradient at the output of every layer, over the sampled steps, and what initialisation theory "
+    reads="The norm of the gradient at the output of every layer, over the sampled steps, and what initialisation "
+    "theory "
     "predicts from this network's own weights and activations (He et al. 2015; Glorot and Bengio 2010).",
     thresholds=(VANISHED, SHRINKS),
     remedy="An activation and an initialisation that belong together (relu and He's, tanh and Glorot's); residual "
@@ -240,7 +260,8 @@ EXPLODING = Entry(
     severity=Severity.BLOCK,
     meaning="Each layer makes the gradient larger on its way back, or it grows from step to step: one step then throws "
     "the weights far away.",
-    reads="The norm of the gradient at the output of every layer and of all parameters, over the sampled steps, and what "
+    reads="The norm of the gradient at the output of every layer and of all parameters, over the sampled steps, and "
+    "what "
     "initialisation theory predicts from this network's own weights.",
     thresholds=(EXPLODED, GROWS, SURGE),
     remedy="Smaller initial weights (He's or Glorot's), a norm layer, clipping by norm, a smaller learning rate.",
@@ -249,5 +270,3 @@ EXPLODING = Entry(
     example=_START.replace("INIT", "lambda key, shape, dtype: " + _TOO_LARGE).replace("ACTIVATION", "ReLU"),
     cure=(("lambda key, shape, dtype: " + _TOO_LARGE, "sg.nn.initialise.kaiming_normal"),),
 )
-
-ENTRIES = (VANISHING, EXPLODING)

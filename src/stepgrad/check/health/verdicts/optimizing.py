@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from stepgrad.check.health.record import Run
 from stepgrad.check.health.verdicts.entry import (
     Entry,
@@ -70,7 +68,8 @@ def adam_epsilon(run: Run) -> Finding | None:
     rms = usual / size**0.5
     smaller = min(1e-8, rms / 1000) if rms > 0 else 1e-8
     return Finding(
-        f"{percent(share)} of the elements have gradients smaller than eps={epsilon:g}: there the step is gradient descent "
+        f"{percent(share)} of the elements have gradients smaller than eps={epsilon:g}: there the step is gradient "
+        f"descent "
         f"with a learning rate of lr/eps = {number(run.settings.learning_rate / epsilon) if epsilon else 'inf'}",
         (
             Evidence(BELOW_EPSILON.what, percent(share), BELOW_EPSILON),
@@ -94,15 +93,18 @@ def clipped(run: Run) -> Finding | None:
     if not (CLIPPED.holds(share) and CLIPPED_TO.holds(factor)):
         return None
     return Finding(
-        f"{percent(share)} of the sampled steps were clipped, to {percent(factor)} of their gradient: the bound, not the "
+        f"{percent(share)} of the sampled steps were clipped, to {percent(factor)} of their gradient: the bound, not "
+        f"the "
         "gradient, decides how long steps are",
         (
             Evidence(CLIPPED.what, percent(share), CLIPPED),
             Evidence(CLIPPED_TO.what, factor, CLIPPED_TO),
             Evidence("norm of the gradients before (median)", norm),
         ),
-        f"set max_norm={number(2 * norm)}, twice the usual norm, so that only exceptions are clipped; the learning rate "
-        f"({run.settings.learning_rate:g}) was in effect {number(run.settings.learning_rate * factor)}: begin with that",
+        f"set max_norm={number(2 * norm)}, twice the usual norm, so that only exceptions are clipped; the learning "
+        f"rate "
+        f"({run.settings.learning_rate:g}) was in effect {number(run.settings.learning_rate * factor)}: begin with "
+        f"that",
         since=seen[0][0],
         until=seen[-1][0],
     )
@@ -139,33 +141,23 @@ def _decay(run: Run) -> Finding | None:
 
 
 def _term(run: Run) -> Finding | None:
-    """A term of the loss that reads parameters and no data."""
-    shares: dict[str, list[float]] = {}
+    """Terms of the loss that depend on parameters only."""
+    shares = []
     for sample in run.samples:
-        whole = sum(abs(value) for _, value in sample.loss_parts)
-        for text, value in sample.loss_parts:
-            if whole > 0 and _is_penalty(run, text):
-                shares.setdefault(text, []).append(abs(value) / whole)
-    worst = max(shares, key=lambda text: middle(shares[text]), default=None)
-    if worst is None or not PART.holds(middle(shares[worst])):
+        whole = sum(abs(part.value) for part in sample.loss_parts)
+        if whole > 0:
+            shares.append(sum(abs(part.value) for part in sample.loss_parts if part.penalty) / whole)
+    share = middle(shares)
+    if not PART.holds(share):
         return None
-    share = middle(shares[worst])
+    texts = dict.fromkeys(part.text for sample in run.samples for part in sample.loss_parts if part.penalty)
     return Finding(
-        f"{percent(share)} of the loss is the penalty {worst}",
+        f"{percent(share)} of the loss is the penalty {' and '.join(texts)}",
         (Evidence(PART.what, percent(share), PART), Evidence("loss (median)", middle(s.loss for s in run.samples))),
         f"multiply its factor by {number(0.1 * (1 - share) / share)}, so that it is a tenth of the rest",
         since=run.samples[0].step,
         until=run.samples[-1].step,
     )
-
-
-def _is_penalty(run: Run, text: str) -> bool:
-    """It names a parameter, or a size of something, and no op of a loss."""
-    losses = ("cross_entropy", "mse", "mae", "huber", "log_softmax", "target", "label")
-    if any(op in text for op in losses):
-        return False
-    names = [re.split(r"\W", p.name)[-1] for p in run.parameters]
-    return any(re.search(rf"\b{re.escape(name)}", text) for name in names if name) or "square" in text or "abs" in text
 
 
 _START = """\
@@ -189,8 +181,10 @@ ADAM_EPSILON = Entry(
     family="optimizer",
     question=Question.USED,
     severity=Severity.HARM,
-    meaning="Adam divides by the root of its second moment plus epsilon, so that every element takes steps of about the "
-    "learning rate. Where gradients are smaller than epsilon, they are divided by epsilon alone, and steps are as small "
+    meaning="Adam divides by the root of its second moment plus epsilon, so that every element takes steps of about "
+    "the "
+    "learning rate. Where gradients are smaller than epsilon, they are divided by epsilon alone, and steps are as "
+    "small "
     "as the gradients.",
     reads="The share of elements whose √v̂ is below epsilon, over the sampled steps.",
     thresholds=(BELOW_EPSILON,),
@@ -206,7 +200,8 @@ ALWAYS_CLIPPED = Entry(
     family="optimizer",
     question=Question.USED,
     severity=Severity.HARM,
-    meaning="Clipping is there for single gradients that are far too large. Where every gradient is clipped, all steps have "
+    meaning="Clipping is there for single gradients that are far too large. Where every gradient is clipped, all "
+    "steps have "
     "the same length, near the minimum as well, and the learning rate means something else than it says.",
     reads="Gradients before clipping against what the optimizer was given, in every sampled step.",
     thresholds=(CLIPPED, CLIPPED_TO),
@@ -231,9 +226,11 @@ REGULARISER = Entry(
     family="optimizer",
     question=Question.USED,
     severity=Severity.HARM,
-    meaning="A penalty on the weights is stronger than the loss: they are drawn to 0, and the network answers the same to "
+    meaning="A penalty on the weights is stronger than the loss: they are drawn to 0, and the network answers the "
+    "same to "
     "everything.",
-    reads="The gradient of the optimizer's weight decay against that of the loss; the terms of the loss, where it is a sum.",
+    reads="The gradient of the optimizer's weight decay against that of the loss; the terms of the loss, where it is "
+    "a sum.",
     thresholds=(PENALTY, PART),
     remedy="A weight decay at which its gradient is about a tenth of that of the loss.",
     causes=(),
@@ -241,5 +238,3 @@ REGULARISER = Entry(
     example=_START + "optimizer = sg.optim.SGD(model.parameters(), lr=0.1, weight_decay=1.0)\n" + _END,
     cure=(("weight_decay=1.0", "weight_decay=1e-4"),),
 )
-
-ENTRIES = (REGULARISER, ALWAYS_CLIPPED, ADAM_EPSILON)

@@ -153,7 +153,7 @@ FROZEN = Entry(
     reads="Which parameters the optimizer has; and for those it has, gradient and change in every sampled step.",
     thresholds=(UNMOVED,),
     remedy="Make the optimizer from `model.parameters()`, once the model is complete.",
-    causes=("not-finite",),
+    causes=(),
     judge=frozen,
     example=_DATA
     + """
@@ -204,5 +204,3 @@ optimizer = sg.optim.Adam(model.parameters(), lr=0.01)
     + _END,
     cure=(("h = self.first(x) > 0", "h = sg.relu(self.first(x))"),),
 )
-
-ENTRIES = (UNUSED, DISCONNECTED, FROZEN)

@@ -51,7 +51,7 @@ def baseline(run: Run) -> float | None:
     data, ops = run.data, (run.settings.loss, *run.settings.loss_ops)
     if data is None:
         return None
-    if any("cross_entropy" in op for op in ops) and sum(data.counts):
+    if any("cross_entropy" in op for op in ops) and any(data.counts):
         shares = [c / sum(data.counts) for c in data.counts if c]
         return -sum(p * math.log(p) for p in shares)
     if run.settings.loss == "mse" and data.target_kind == "numbers" and math.isfinite(data.target_std):

@@ -103,4 +103,3 @@ print(health.report())
         ),
     ),
 )
-ENTRIES = (WRONG_GRADIENT,)

@@ -21,7 +21,8 @@ OVERSHOT = Threshold(
     "share of examined steps after which the loss of their own batch is higher than before",
     0.5,
     True,
-    "a step along the gradient lowers the loss of its own batch unless it is too long; Cockpit's alpha (Schneider et al. "
+    "a step along the gradient lowers the loss of its own batch unless it is too long; Cockpit's alpha (Schneider et "
+    "al. "
     "2021) is above 1 there",
 )
 FAR = Threshold(
@@ -84,7 +85,6 @@ def too_high(run: Run) -> Finding | None:
         evidence.append(Evidence("change of the loss over what the gradient predicts (median)", _ratio(run)))
     evidence.append(Evidence(NO_PROGRESS.what, progress, NO_PROGRESS))
     evidence.append(Evidence(RESTLESS.what, restless, RESTLESS))
-    first = overshot[0].step if overshot else next((s.step for s in run.samples), 1)
     measured = (
         f"{len(overshot)} of {len(seen)} examined steps raised the loss of their own batch"
         if OVERSHOT.holds(share)
@@ -95,7 +95,7 @@ def too_high(run: Run) -> Finding | None:
         tuple(evidence),
         f"set lr={_rounded(rate * factor)} (now {rate:g})"
         + (f": the best step along the update is {number(best)} of the one taken" if 0 < best < 1 else ""),
-        since=first,
+        since=2,  # the setting acts from the first update on
         until=len(run.losses),
     )
 
@@ -113,7 +113,8 @@ def too_low(run: Run) -> Finding | None:
     more = " or more" if room >= largest else ""
     far = middle(s.update_norm / s.weight_norm for s in run.samples if s.weight_norm > 0)
     return Finding(
-        f"the best step along the update is {number(room)} times longer{more}, and the loss went only from {number(begin)} "
+        f"the best step along the update is {number(room)} times longer{more}, and the loss went only from "
+        f"{number(begin)} "
         f"to {number(end)} in {len(run.losses):,} steps",
         (
             Evidence(ROOM.what, room, ROOM),
@@ -159,10 +160,12 @@ TOO_HIGH = Entry(
     family="steps",
     question=Question.USED,
     severity=Severity.BLOCK,
-    meaning="Steps overshoot: each lands higher on the other side of the valley, so the loss oscillates, stays where it is, "
+    meaning="Steps overshoot: each lands higher on the other side of the valley, so the loss oscillates, stays where "
+    "it is, "
     "or grows.",
     reads="The loss along the update of a few steps, on the batch the update was made from: whether it falls as the "
-    "gradient predicts, and where it is least. The length of updates against the size of the weights. The loss of every step.",
+    "gradient predicts, and where it is least. The length of updates against the size of the weights. The loss of "
+    "every step.",
     thresholds=(OVERSHOT, FAR, NO_PROGRESS, RESTLESS),
     remedy="Multiply the learning rate by the best factor that the line search found, a half at most.",
     causes=("wrong-gradient", "unnormalised-inputs", "poor-initialisation"),
@@ -176,9 +179,11 @@ TOO_LOW = Entry(
     family="steps",
     question=Question.USED,
     severity=Severity.HARM,
-    meaning="Steps are so short that the loss falls along a straight line, and hardly at all: the plateau is not a property "
+    meaning="Steps are so short that the loss falls along a straight line, and hardly at all: the plateau is not a "
+    "property "
     "of the network, but of the pace.",
-    reads="The loss along the update of a few steps: how much longer the best step would be, and whether the loss falls as "
+    reads="The loss along the update of a few steps: how much longer the best step would be, and whether the loss "
+    "falls as "
     "the gradient predicts. The loss of every step.",
     thresholds=(ROOM, STRAIGHT, SLOW),
     remedy="Multiply the learning rate by the best factor that the line search found, at most 10 at a time.",
@@ -187,5 +192,3 @@ TOO_LOW = Entry(
     example=_START + "optimizer = sg.optim.SGD(model.parameters(), lr=0.0003)\n" + _END,
     cure=(("lr=0.0003", "lr=0.3"),),
 )
-
-ENTRIES = (TOO_HIGH, TOO_LOW)

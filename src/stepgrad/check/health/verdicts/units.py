@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from stepgrad.check.health.record import Layer, LayerSample, Run, silent_units
 from stepgrad.check.health.verdicts.entry import Entry, Evidence, Finding, Question, Severity, Threshold, percent
@@ -27,7 +27,7 @@ SATURATED = Threshold(
     "where half of the activations are flat, each unit passes less than half of the gradient; SageMaker Debugger's "
     "SaturatedActivation asks for half of a layer, too",
 )
-RECTIFIED = ("relu", "relu6", "hardtanh", "hardswish", "leaky_relu")
+
 FEWEST_ROWS = 100
 """A unit is called silent only after as many rows: a rare feature may well be active once in 50."""
 
@@ -35,8 +35,8 @@ FEWEST_ROWS = 100
 def _silence(run: Run, position: int, layer: Layer) -> tuple[set[int], set[int], int] | None:
     """Units silent in the first samples and in the last ones, and how many rows the latter are; None if unknown."""
     samples = [s.layers[position] for s in run.samples]
-    if not samples or not layer.units or layer.activation not in RECTIFIED:
-        return None
+    if not samples or layer.activation is None or any(s.saturated is not None for s in samples):
+        return None  # flat on both ends: that is saturation
     late: Sequence[LayerSample] = [s.layers[position] for s in last_part(run, 1 / 3)]
     rows = sum(s.positions for s in late)
     begin = len(samples) - len(late)
@@ -55,7 +55,7 @@ def _silence(run: Run, position: int, layer: Layer) -> tuple[set[int], set[int],
 
 
 def dead(run: Run) -> Finding | None:
-    return _units(run, DEAD, lambda early, late: late, "are dead: 0 on every one of the last")
+    return _units(run, DEAD, lambda early, late: late, "are dead: their derivative is 0 on every one of the last")
 
 
 def dying(run: Run) -> Finding | None:
@@ -63,12 +63,13 @@ def dying(run: Run) -> Finding | None:
         run,
         DYING,
         lambda early, late: late - early,
-        "died in training: active at first, and 0 on every one of the last",
+        "died in training: active at first, and with a derivative of 0 on each of the last",
     )
 
 
-def _units(run: Run, threshold: Threshold, choose: object, says: str) -> Finding | None:
-    assert callable(choose)
+def _units(
+    run: Run, threshold: Threshold, choose: Callable[[set[int], set[int]], set[int]], says: str
+) -> Finding | None:
     found: list[tuple[Layer, int, float, int]] = []
     for position, layer in enumerate(run.layers):
         silence = _silence(run, position, layer)
@@ -86,7 +87,8 @@ def _units(run: Run, threshold: Threshold, choose: object, says: str) -> Finding
     since = _since(run, position, share * 0.9)
     more = f"; the same in {named([each.name for each, *_ in found[1:]])}" if found[1:] else ""
     return Finding(
-        f"{count} of {run.samples[0].layers[position].active.__len__()} units of layer {place(layer)} {says} {rows} rows{more}",
+        f"{count} of {len(run.samples[0].layers[position].active)} units of layer {place(layer)} {says} {rows} "
+        f"rows{more}",
         tuple(Evidence(f"{threshold.what}: {place(each)}", s, threshold) for each, _, s, _ in found[:4]),
         _remedy(run, threshold, layer),
         layer=layer.name,
@@ -115,7 +117,7 @@ def saturated(run: Run) -> Finding | None:
     for position, layer in hidden_layers(run):
         shares = [s.saturated for _, s in course(run, position)]
         share = middle(shares)
-        if layer.activation not in RECTIFIED[:2] and SATURATED.holds(share):
+        if SATURATED.holds(share):
             found.append((layer, share, position))
     if not found:
         return None
@@ -130,7 +132,8 @@ def saturated(run: Run) -> Finding | None:
         else "standardised inputs, an sg.nn.LayerNorm before the activation, or relu in its place"
     )
     return Finding(
-        f"{percent(share)} of the activations of layer {place(layer)} are where {layer.activation} is flat, so that they "
+        f"{percent(share)} of the activations of layer {place(layer)} are where {layer.activation} is flat, so that "
+        f"they "
         f"pass less than 1/20 of the gradient{more}",
         (
             *(Evidence(f"{SATURATED.what}: {place(each)}", s, SATURATED) for each, s, _ in found[:4]),
@@ -163,11 +166,14 @@ DEAD_UNITS = Entry(
     family="units",
     question=Question.HEALTHY,
     severity=Severity.HARM,
-    meaning="A unit whose activation is 0 on every row gets a gradient of exactly 0, so it stays at 0 for ever: it is as if "
+    meaning="A unit whose activation is 0 on every row gets a gradient of exactly 0, so it stays at 0 for ever: it is "
+    "as if "
     "it were not there.",
-    reads="For every unit of a layer followed by relu or its like, on how many rows it is not 0, over the sampled steps.",
+    reads="For every unit of a layer followed by relu or its like, on how many rows it is not 0, over the sampled "
+    "steps.",
     thresholds=(DEAD,),
-    remedy="Biases of 0 and He's initialisation, standardised inputs, a smaller learning rate; LeakyReLU lets a gradient "
+    remedy="Biases of 0 and He's initialisation, standardised inputs, a smaller learning rate; LeakyReLU lets a "
+    "gradient "
     "through where relu is 0.",
     causes=(
         "dying-units",
@@ -192,9 +198,11 @@ DYING_UNITS = Entry(
     family="units",
     question=Question.HEALTHY,
     severity=Severity.HARM,
-    meaning="Units that were active at the beginning are 0 on every row by now. A step that was too large has pushed their "
+    meaning="Units that were active at the beginning are 0 on every row by now. A step that was too large has pushed "
+    "their "
     "weights to where no row activates them, and with a gradient of 0 they can't come back.",
-    reads="For every unit of a layer followed by relu or its like, on how many rows it is not 0, in the first and in the "
+    reads="For every unit of a layer followed by relu or its like, on how many rows it is not 0, in the first and in "
+    "the "
     "last sampled steps.",
     thresholds=(DYING,),
     remedy="A smaller learning rate; LeakyReLU; standardised inputs.",
@@ -214,7 +222,8 @@ SATURATED_UNITS = Entry(
     family="units",
     question=Question.HEALTHY,
     severity=Severity.HARM,
-    meaning="Activations lie where their function is flat: tanh near ±1, sigmoid near 0 or 1. Its derivative there is almost "
+    meaning="Activations lie where their function is flat: tanh near ±1, sigmoid near 0 or 1. Its derivative there is "
+    "almost "
     "0, and multiplies every gradient that comes through.",
     reads="The share of each hidden layer's activations whose derivative is below 1/20 of its largest value.",
     thresholds=(SATURATED,),
@@ -235,5 +244,3 @@ optimizer = sg.optim.SGD(model.parameters(), lr=0.1)
         ),
     ),
 )
-
-ENTRIES = (SATURATED_UNITS, DYING_UNITS, DEAD_UNITS)

@@ -1,0 +1,133 @@
+"""The diagnosis as text for a terminal, and as Markdown."""
+
+from __future__ import annotations
+
+import io
+import sys
+import textwrap
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.text import Text
+
+from stepgrad.check.health.diagnosis import Diagnosis, Verdict
+from stepgrad.check.health.record import Run
+from stepgrad.check.health.verdicts import Severity
+from stepgrad.tape.layout import WIDTH, plural
+
+_COLOURS = {Severity.BLOCK: "bold red", Severity.HARM: "bold yellow", Severity.WASTE: "bold cyan"}
+_ANSWERS = {True: "green", False: "red", None: "dim"}
+_LABEL = 10
+
+
+def text(diagnosis: Diagnosis) -> str:
+    """The report, at most 100 columns wide, with colours if it goes to a terminal."""
+    lines = list(_lines(diagnosis))
+    if not sys.stdout.isatty():
+        return "\n".join(line.plain.rstrip() for line in lines)
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=WIDTH, highlight=False)
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    return out.getvalue().rstrip("\n")
+
+
+def headline(diagnosis: Diagnosis) -> str:
+    """`learning-rate-too-high, which explains 2 more`, or that nothing was found."""
+    if diagnosis.ok:
+        return "nothing was found"
+    first, every = diagnosis.verdicts[0], len(diagnosis.names)
+    explained = len(list(first.walk())) - 1
+    shown = first.name + (f", which explains {explained} more" if explained else "")
+    others = every - 1 - explained
+    return shown + (f", and {plural(others, 'other verdict')}" if others else "")
+
+
+def subject(run: Run) -> str:
+    """What was trained, and how long."""
+    settings = run.settings
+    parts = [plural(len(run.losses), "step")]
+    if run.epochs:
+        parts.append(plural(len(run.epochs), "epoch"))
+    parts.append(plural(sum(p.size for p in run.parameters), "parameter"))
+    parts.append(f"{settings.optimizer}(lr={settings.learning_rate:g})")
+    parts.append(settings.loss)
+    return ", ".join(parts) + f"; {plural(len(run.samples), 'step')} sampled"
+
+
+def _lines(diagnosis: Diagnosis) -> Iterator[Text]:
+    yield Text(f"Health: {headline(diagnosis)}", style="bold")
+    yield Text(subject(diagnosis.run), style="dim")
+    yield Text("")
+    for number, answer in enumerate(diagnosis.answers, 1):
+        yield Text.assemble(f"{number}. {answer.question.value}  ", (answer.word, _ANSWERS[answer.ok]))
+        yield from _wrapped(answer.says, "     ", "     ")
+    for verdict in diagnosis.verdicts:
+        yield Text("")
+        for depth, each in verdict.walk():
+            yield from _verdict(each, depth)
+
+
+def _verdict(verdict: Verdict, depth: int) -> Iterator[Text]:
+    indent = "  " * depth
+    title = f"{indent}{'└ ' if depth else ''}{verdict.name}"
+    yield Text.assemble((title, _COLOURS[verdict.severity]), f"   {when(verdict)}")
+    inner = indent + "  "
+    yield from _wrapped(sentence(verdict.says), inner, inner)
+    for evidence in verdict.evidence:
+        if depth and evidence.threshold is None:
+            continue  # a consequence is told shortly
+        value = evidence.text + (f"  ({evidence.limit})" if evidence.limit else "")
+        yield from _wrapped(f"{evidence.what}: {value}", _label(inner, "seen"), inner + " " * _LABEL)
+    if not depth:
+        yield from _wrapped(sentence(verdict.remedy), _label(inner, "do"), inner + " " * _LABEL)
+
+
+def _label(indent: str, label: str) -> str:
+    return f"{indent}{label:<{_LABEL}}"
+
+
+def _wrapped(content: str, first: str, following: str) -> Iterator[Text]:
+    for line in textwrap.wrap(content, WIDTH, initial_indent=first, subsequent_indent=following):
+        yield Text(line)
+
+
+def sentence(words: str) -> str:
+    """With a capital, unless it begins with code, and a full stop."""
+    begin = words.split(" ", 1)[0]
+    return (
+        (words[:1].upper() if begin.isalpha() else words[:1]) + words[1:] + ("" if words.endswith((".", ")")) else ".")
+    )
+
+
+def when(verdict: Verdict) -> str:
+    """`from step 1 to 240`, and the layer where it begins."""
+    since, until = verdict.steps
+    span = f"step {since}" if until == since else f"from step {since:,}" + ("" if until is None else f" to {until:,}")
+    return span + (f", layer {verdict.layer}" if verdict.layer else "")
+
+
+def markdown(diagnosis: Diagnosis) -> str:
+    """The report as Markdown."""
+    lines = [
+        f"# Health: {headline(diagnosis)}",
+        "",
+        subject(diagnosis.run) + ".",
+        "",
+        "| question | answer | |",
+        "| --- | --- | --- |",
+    ]
+    lines += [f"| {a.question.value} | **{a.word}** | {_cell(a.says)} |" for a in diagnosis.answers]
+    for verdict in diagnosis.verdicts:
+        for depth, each in verdict.walk():
+            lines += ["", f"{'#' * min(2 + depth, 5)} {each.name}", "", f"*{when(each)}*  ", sentence(each.says), ""]
+            if depth:
+                lines += [f"This follows from {verdict.name}.", ""]
+            lines += ["| evidence | value | threshold |", "| --- | --- | --- |"]
+            lines += [f"| {_cell(e.what)} | {_cell(e.text)} | {e.limit} |" for e in each.evidence]
+            lines += ["", f"**Remedy.** {sentence(each.remedy)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(words: str) -> str:
+    return words.replace("|", "\\|").replace("\n", " ")
