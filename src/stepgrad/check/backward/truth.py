@@ -82,8 +82,8 @@ def truth_of(
     recorded: list[Equation] = []
     namer = _Namer()
     by_number = {id(w.function): w for w in watched}
-    state = dict(equations=recorded, closed=True, region=None, differentiable=True, scope=(), observe=None)
-    with recording(**state), watching(list(by_number.values()), namer), np.errstate(all="ignore"):
+    inside = recording(equations=recorded, closed=True, region=None, differentiable=True, scope=(), observe=None)
+    with inside, watching(list(by_number.values()), namer), np.errstate(all="ignore"):
         outputs, _ = subject.forward(leaves)
     roots = [x._tensor for x in flatten(outputs)[0] if isinstance(x, ArrayLike)]
     roots = [r for r in roots if r.equation.type.is_float]

@@ -32,6 +32,7 @@ class Site:
         names: what it assigns, as the user calls it.
         reads: the variables that it reads.
         span: (line, column, end line, end column) of the statement.
+        value: the same of the expression whose value is assigned.
         kind: "assign", "update" (`+=`), "store" (`x[i] = …`), "entry" (of a dict), "return" or "call".
     """
 
@@ -42,6 +43,7 @@ class Site:
     names: tuple[str, ...]
     reads: frozenset[str]
     span: tuple[int, int, int, int]
+    value: tuple[int, int, int, int]
     kind: str
 
     def __repr__(self) -> str:
@@ -209,8 +211,9 @@ def _source(code: CodeType) -> Source | None:
 def functions_of(function: FunctionType) -> list[FunctionType]:
     """The function and what it may call of the same file, by name: functions, and methods of classes."""
     file = function.__code__.co_filename
-    known = {f.__name__: f for f in _defined(function.__globals__, file)}
-    known.update({f.__name__: f for f in _closed_over(function) if f.__code__.co_filename == file})
+    known: dict[str, list[FunctionType]] = {}
+    for f in _defined(function.__globals__, file):
+        known.setdefault(f.__name__, []).append(f)
     found: dict[int, FunctionType] = {}
     todo = [function]
     while todo:
@@ -218,7 +221,7 @@ def functions_of(function: FunctionType) -> list[FunctionType]:
         if id(current) in found:
             continue
         found[id(current)] = current
-        todo += [known[name] for name in _mentioned(current.__code__) if name in known]
+        todo += [f for name in _mentioned(current.__code__) for f in known.get(name, ())]
         todo += [f for f in _closed_over(current) if f.__code__.co_filename == file]
     return list(found.values())
 
@@ -288,6 +291,7 @@ class _Hooks:
 
     def __init__(self, function: FunctionType, source: Source, edited: bool) -> None:
         self.function, self.source, self.edited = function, source, edited
+        self._code = function.__code__
         self.sites: list[Site] = []
         self.locals: set[str] = set()
 
@@ -447,15 +451,15 @@ class _Hooks:
         self, node: ast.stmt, names: tuple[str, ...], kind: str, part: ast.expr | None = None, extra: Any = ()
     ) -> int:
         spanned = node if part is None or kind == "assign" else part
-        span = (spanned.lineno, spanned.col_offset, spanned.end_lineno or 0, spanned.end_col_offset or 0)
+        span, value = _span(spanned), _span(part or getattr(node, "value", None) or node)
         text = "" if self.edited else _one_line(self.source.text(span))
         if kind == "return":
             text = f"return {text}" if part is node.value else text  # type: ignore[attr-defined]
         reads = frozenset(
-            n.id for n in ast.walk(spanned) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)
+            n.id for n in ast.walk(spanned) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load) and n.id != HOOK
         ) | frozenset(extra)
         self.sites.append(
-            Site(self.function.__code__.co_filename, span[0], text, self.function.__name__, names, reads, span, kind)
+            Site(self._code.co_filename, span[0], text, self._code.co_name, names, reads, span, value, kind)
         )
         return len(self.sites) - 1
 
@@ -510,6 +514,10 @@ def _key(node: ast.expr) -> ast.expr:
     if isinstance(node, ast.Tuple):
         return ast.Tuple([_key(part) for part in node.elts], ast.Load())
     return node
+
+
+def _span(node: ast.AST) -> tuple[int, int, int, int]:
+    return node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0  # type: ignore[attr-defined]
 
 
 def _loaded(node: ast.expr) -> ast.expr:

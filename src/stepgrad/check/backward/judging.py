@@ -1,0 +1,303 @@
+"""Finding the line: which of the user's values is the first wrong one, and what it should have been.
+
+Each line is judged given what the lines before it computed. A line is to blame if, with the right value in
+its place, the rest of the user's own code gives right gradients; or more of them, where several are wrong.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from stepgrad.check.backward.explaining import Explanation, Index, Known, close, error_of
+from stepgrad.check.backward.running import Key, Run, Runner, Seen, Spot
+from stepgrad.check.backward.watching import Edit, Site
+from stepgrad.tensor import Array
+
+Values = dict[tuple[Key, int], Array]
+"""Values to exchange at one point."""
+
+RIGHT, SCALED, PART, OTHER, WRONG = "right", "scaled", "part", "other", "wrong"
+"""What a value is: right; a multiple of the right one; a part of a gradient; something known that its name does not
+say; nothing that is known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Blame:
+    """A line that is wrong.
+
+    Attributes:
+        key, site: which.
+        name: what the user calls the value.
+        seen: the wrong values at each point, in order.
+        right: the right ones, for the same.
+        targets: the known value that each should be; None where it is none.
+        enough: with the right values all gradients are right.
+        edits: a change of the source that was found first, by which the line was found.
+    """
+
+    key: Key
+    site: Site
+    name: str
+    seen: tuple[tuple[Seen, ...], ...]
+    right: tuple[tuple[Array, ...], ...]
+    targets: tuple[tuple[Known | None, ...], ...]
+    enough: bool
+    edits: tuple[Edit, ...] = ()
+
+
+@dataclass
+class Judge:
+    """Looks for wrong lines.
+
+    Attributes:
+        runner: runs the backward.
+        spots: points to search at; the first has the user's own shapes.
+        tolerance: the largest relative error of a right gradient.
+        deadline: when to stop trying (time.perf_counter()).
+    """
+
+    runner: Runner
+    spots: Sequence[Spot]
+    tolerance: float
+    deadline: float
+    plans: list[Values] = field(default_factory=list)
+    edits: tuple[Edit, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.indices = [Index(spot) for spot in self.spots]
+        self.plans = self.plans or [{} for _ in self.spots]
+
+    def run(self, number: int, more: Values | None = None, edits: tuple[Edit, ...] = ()) -> Run:
+        """Runs at a point, with what was exchanged so far and more."""
+        plan = {**self.plans[number], **(more or {})}
+        return self.runner.run(self.spots[number], plan, (*self.edits, *edits))
+
+    def wrong(self, run: Run, number: int) -> set[str]:
+        """The inputs whose gradient is wrong, or missing where it was there before."""
+        return wrong_gradients(run, self.spots[number], self.tolerance)
+
+    # --- classes of values
+
+    def classes(self, run: Run, number: int) -> list[str]:
+        """What each seen value is."""
+        index = self.indices[number]
+        following: dict[str, Seen] = {}
+        pending = []
+        for seen in reversed(run.seen):  # a value that is still being put together
+            later = following.get(seen.name)
+            pending.append(later is not None and later.whole)
+            following[seen.name] = seen
+        return [
+            self._unfinished(seen, index) if unfinished else self._class(seen, index)
+            for seen, unfinished in zip(run.seen, reversed(pending), strict=True)
+        ]
+
+    def _unfinished(self, seen: Seen, index: Index) -> str:
+        """What a value is that later lines add to or change in part: all that is known may be right."""
+        known = seen.whole or not seen.value.any() or index.explain(seen.value)
+        return RIGHT if known else self._class(seen, index)
+
+    def _class(self, seen: Seen, index: Index) -> str:
+        if seen.value.size and not seen.value.any():
+            return RIGHT if not index.named(seen.name) else self._named(seen, index, [])
+        if seen.value.ndim == 0 and not index.named(seen.name):
+            return RIGHT
+        found = index.explain(seen.value)
+        if index.named(seen.name):
+            return self._named(seen, index, found)
+        forward = index.forward_named(seen.name)
+        if forward:
+            return RIGHT if any(_same(seen.value, known.value) for known in forward) else OTHER
+        if not found:
+            return WRONG
+        if found[0].factor == 1.0:
+            return RIGHT
+        return SCALED
+
+    def _named(self, seen: Seen, index: Index, found: list[Explanation]) -> str:
+        wanted = index.named(seen.name)
+        numbers = {known.number for known in wanted}
+        for known in wanted:
+            if _same(seen.value, known.value):
+                return RIGHT
+        for explanation in found:
+            if explanation.known.kind == "gradient" and explanation.known.number in numbers:
+                return SCALED
+        equations = {known.equation for known in wanted if known.equation is not None}
+        if any(e.known.kind == "part" and e.known.equation in equations for e in found):
+            return PART
+        return WRONG
+
+    # --- blame
+
+    def next(self) -> Blame | None:
+        """The next line to blame; None if the gradients are right, or nothing can be found."""
+        runs = [self.run(i) for i in range(len(self.spots))]
+        wrongs = [self.wrong(run, i) for i, run in enumerate(runs)]
+        if not any(wrongs) and not any(run.error for run in runs):
+            return None
+        best: Blame | None = None
+        best_gain = 0
+        classes = self.classes(runs[0], 0)
+        for key in self._suspects(runs[0], classes):
+            if time.perf_counter() > self.deadline:
+                break
+            blame = self._with_right_values(key, runs)
+            if blame is None:
+                continue
+            if blame.enough:
+                return blame
+            gain = self._gain(blame, wrongs, runs)
+            if gain > best_gain:
+                best, best_gain = blame, gain
+        return best
+
+    def _suspects(self, run: Run, classes: list[str]) -> list[Key]:
+        """Sites in the order in which they are looked at."""
+        ranked: dict[Key, tuple[int, int]] = {}
+        for i, (seen, kind) in enumerate(zip(run.seen, classes, strict=True)):
+            if kind != RIGHT:
+                rank = _RANKS[kind], i
+                ranked[seen.key] = min(rank, ranked.get(seen.key, rank))
+        suspects = sorted(ranked, key=lambda key: ranked[key])
+        if run.error_line is not None:
+            at = [k for k, s in self.runner.sites.items() if s.span[0] <= run.error_line <= s.span[2]]
+            suspects = [k for k in suspects if k not in at] + at
+        return suspects
+
+    def _with_right_values(self, key: Key, runs: list[Run]) -> Blame | None:
+        """The site with right values in place of wrong ones, if right ones can be found."""
+        found = [self._right_values(key, i, run) for i, run in enumerate(runs)]
+        if not found[0]:
+            return None
+        plans: list[Values] = [{(key, s.count): v for s, v, _ in part} for part in found]
+        enough = all(not self.wrong(self.run(i, plan), i) for i, plan in enumerate(plans))
+        return Blame(
+            key,
+            self.runner.sites[key],
+            found[0][0][0].name,
+            tuple(tuple(s for s, _, _ in part) for part in found),
+            tuple(tuple(v for _, v, _ in part) for part in found),
+            tuple(tuple(k for _, _, k in part) for part in found),
+            enough,
+        )
+
+    def _right_values(self, key: Key, number: int, run: Run) -> list[tuple[Seen, Array, Known | None]]:
+        """(what is wrong, its right value, the known value it is) for one site at one point."""
+        chosen: list[tuple[Seen, Array, Known | None]] = []
+        plan: Values = {}
+        tried: set[int] = set()
+        current = run
+        for _ in range(_MOST_OCCURRENCES):
+            classes = self.classes(current, number)
+            wrong = [
+                s
+                for s, c in zip(current.seen, classes, strict=True)
+                if s.key == key and c != RIGHT and s.count not in tried
+            ]
+            if not wrong:
+                break
+            seen = wrong[0]
+            tried.add(seen.count)
+            candidates = self._candidates(seen, number)
+            if len(candidates) > 1:
+                candidates = self._best_of(candidates, seen, number, plan)
+            if candidates:
+                value, known = candidates[0]
+                plan[key, seen.count] = value
+                chosen.append((seen, value, known))
+                current = self.run(number, plan)
+        return chosen
+
+    def _candidates(self, seen: Seen, number: int) -> list[tuple[Array, Known | None]]:
+        index = self.indices[number]
+        named = index.named(seen.name) or index.forward_named(seen.name)
+        factors = self._conventions(number)
+        pool = named or [k for k in index.known if k.kind == "gradient" and k.value.shape == seen.value.shape]
+        found: list[tuple[Array, Known | None]] = []
+        for known in pool[:_MOST_CANDIDATES]:
+            for factor in factors:
+                value = known.value * factor
+                if not _same(seen.value, value):
+                    found.append((value, known))
+        return found
+
+    def _best_of(
+        self, candidates: list[tuple[Array, Known | None]], seen: Seen, number: int, plan: Values
+    ) -> list[tuple[Array, Known | None]]:
+        """The candidate after which most is right, if that is more than before."""
+        before = self._score(self.run(number, plan), number)
+        scored = []
+        for value, known in candidates:
+            run = self.run(number, {**plan, (seen.key, seen.count): value})
+            scored.append((self._score(run, number), value, known))
+            if time.perf_counter() > self.deadline:
+                break
+        best = max((s for s, _, _ in scored), default=before)
+        if best <= before:
+            return []
+        return [(v, k) for s, v, k in scored if s == best][:1]
+
+    def _score(self, run: Run, number: int) -> tuple[int, int]:
+        right = len(self.spots[number].right) - len(self.wrong(run, number))
+        return right, sum(c == RIGHT for c in self.classes(run, number))
+
+    def _gain(self, blame: Blame, wrongs: list[set[str]], runs: list[Run]) -> int:
+        plan = {(blame.key, s.count): v for s, v in zip(blame.seen[0], blame.right[0], strict=True)}
+        after = self.run(0, plan)
+        gained = len(wrongs[0]) - len(self.wrong(after, 0))
+        return (
+            1000 * gained
+            + sum(c == RIGHT for c in self.classes(after, 0))
+            - sum(c == RIGHT for c in self.classes(runs[0], 0))
+        )
+
+    def _conventions(self, number: int) -> list[float]:
+        """By what the user's gradients are multiplied with, as far as their names tell; 1 first."""
+        found: dict[float, int] = {}
+        index = self.indices[number]
+        for seen in self.run(number).seen:
+            numbers = {k.number for k in index.named(seen.name)}
+            if not numbers:
+                continue
+            for e in index.explain(seen.value):
+                if e.known.kind == "gradient" and e.known.number in numbers and e.factor != 1.0:
+                    found[e.factor] = found.get(e.factor, 0) + 1
+                    break
+        return [1.0, *sorted(found, key=lambda f: -found[f])[:2]]
+
+
+_RANKS = {WRONG: 0, OTHER: 1, PART: 1, SCALED: 2}
+_MOST_OCCURRENCES = 24
+_MOST_CANDIDATES = 24
+
+
+def _same(value: Array, known: Array) -> bool:
+    return value.shape == known.shape and close(value, known)
+
+
+def wrong_gradients(run: Run, spot: Spot, tolerance: float) -> set[str]:
+    """The inputs whose gradient is wrong, or missing although expected; all inputs where the backward raised."""
+    if run.error:
+        return set(spot.right)
+    wrong = set()
+    for name in spot.right:
+        if name not in run.gradients:
+            if name in spot.expected:
+                wrong.add(name)
+        elif gradient_error(spot, name, run.gradients[name]) > tolerance:
+            wrong.add(name)
+    return wrong
+
+
+def gradient_error(spot: Spot, name: str, gradient: object) -> float:
+    """The relative error of a gradient; what is far smaller than the other gradients counts as zero."""
+    array = spot.subject.as_array(gradient)
+    if array is None or array.dtype.kind not in "fiub":
+        return float("inf")
+    largest = max((float(np.max(np.abs(v))) for v in spot.right.values() if v.size), default=0.0)
+    return error_of(array, spot.right[name], 1e-4 * largest)

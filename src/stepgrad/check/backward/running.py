@@ -1,0 +1,236 @@
+"""Running a user's backward at a point, with every assigned value seen and, where asked, exchanged."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from stepgrad.check.backward.calling import copied
+from stepgrad.check.backward.subject import Subject
+from stepgrad.check.backward.truth import IN_PLACE, Truth
+from stepgrad.check.backward.watching import Edit, Site, Watched, watched, watching
+from stepgrad.errors import ArgumentError
+from stepgrad.tensor import Array
+
+Key = tuple[str, int, int]
+"""Which site: the function's qualified name and first line, and the number of the site in it."""
+
+Plan = Mapping[tuple[Key, int], Array]
+"""Values to exchange: (site, how often it had run before) -> the value that it gets."""
+
+_MOST_SEEN = 40
+"""A statement that runs more often than this is remembered by its first and its latest values."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A value that a line of the user's computed.
+
+    Attributes:
+        key, count: which site, and how often it had run before.
+        name: what the user calls it, as in dW2.
+        value: a copy.
+        whole: it is a whole array of which the line changed a part.
+    """
+
+    key: Key
+    count: int
+    name: str
+    value: Array
+    whole: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of the backward.
+
+    Attributes:
+        seen: what its lines computed, in order.
+        gradients: what it returned, by input; what belongs to no input under its own name.
+        error: what it raised, if it did.
+        error_line: the user's line that raised.
+        context: what it ran on, perhaps changed in place.
+    """
+
+    seen: list[Seen]
+    gradients: dict[str, Any]
+    error: BaseException | None = None
+    error_line: int | None = None
+    context: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Spot:
+    """A point at which forward and backward are run.
+
+    Attributes:
+        subject, inputs: what is checked, and where.
+        context: what the user's forward returned there.
+        truth: the recorded forward pass; None where it can't be recorded.
+        right: input -> its right gradient.
+        downstream: what the backward begins with; None for a loss.
+        expected: the inputs whose gradient has to be returned.
+    """
+
+    subject: Subject
+    inputs: Mapping[str, Array]
+    context: Any
+    truth: Truth | None
+    right: Mapping[str, Array]
+    downstream: Any = None
+    expected: frozenset[str] = frozenset()
+
+
+@dataclass
+class Runner:
+    """Runs one backward at points, as it is or with edits.
+
+    Attributes:
+        functions: the user's functions that are watched.
+        sites: site by key, for the functions without edits.
+    """
+
+    functions: tuple[FunctionType, ...]
+    plain: list[Watched] = field(default_factory=list)
+    sites: dict[Key, Site] = field(default_factory=dict)
+    _edited: dict[Any, list[Watched] | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for function in self.functions:
+            made = watched(function)
+            if made is not None:
+                self.plain.append(made)
+                self.sites.update({key_of(made, i): site for i, site in enumerate(made.sites)})
+
+    def run(self, spot: Spot, plan: Plan | None = None, edits: Sequence[Edit] = (), context: Any = None) -> Run:
+        """Runs the backward once on fresh copies.
+
+        Args:
+            spot: where.
+            plan: values to exchange.
+            edits: changes to the source, all in one function.
+            context: run on this very context instead of a copy of the spot's.
+        """
+        functions = self.plain if not edits else self._with(tuple(edits))
+        if functions is None:
+            return Run([], {}, SyntaxError("the edit is not Python"))
+        hook = _Recorder(spot.subject, plan or {})
+        context = copied(spot.context) if context is None else context
+        try:
+            with watching(functions, hook), np.errstate(all="ignore"):
+                gradients = spot.subject.backward(spot.inputs, context, copied(spot.downstream))
+        except ArgumentError:  # it could not be called
+            raise
+        except Exception as error:
+            return Run(hook.seen, {}, error, self._line(error), context)
+        return Run(hook.seen, gradients, context=context)
+
+    def _with(self, edits: tuple[Edit, ...]) -> list[Watched] | None:
+        if edits not in self._edited:
+            made = []
+            for plain in self.plain:
+                mine = [e for e in edits if _inside(e, plain)]
+                if mine:
+                    try:
+                        new = watched(plain.function, mine)
+                    except (SyntaxError, ValueError):
+                        new = None
+                    if new is None:
+                        self._edited[edits] = None
+                        return None
+                    made.append(new)
+                else:
+                    made.append(plain)
+            self._edited[edits] = made
+        return self._edited[edits]
+
+    def _line(self, error: BaseException) -> int | None:
+        files = {f.__code__.co_filename for f in self.functions}
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
+        return lines[-1] if lines else None
+
+
+def _inside(edit: Edit, plain: Watched) -> bool:
+    lines = [site.span[0] for site in plain.sites] + [site.span[2] for site in plain.sites]
+    return bool(lines) and min(lines) <= edit.span[0] <= max(lines)
+
+
+def key_of(plain: Watched, number: int) -> Key:
+    """The key of a site."""
+    return plain.function.__qualname__, plain.function.__code__.co_firstlineno, number
+
+
+class _Recorder:
+    """The hook: notes copies of what is assigned, and exchanges what the plan says."""
+
+    def __init__(self, subject: Subject, plan: Plan) -> None:
+        self.subject, self.plan = subject, plan
+        self.seen: list[Seen] = []
+        self._counts: dict[Key, int] = {}
+        self._latest: dict[Key, int] = {}
+
+    def _note(self, site: Key, name: str, value: Any, whole: bool = False) -> Any:
+        array = self.subject.as_array(value)
+        if array is None:
+            return value
+        count = self._counts.get(site, 0)
+        self._counts[site] = count + 1
+        other = self.plan.get((site, count))
+        if other is not None:
+            if whole and isinstance(value, np.ndarray) and value.shape == other.shape:
+                value[...] = other
+                array = value
+            else:
+                array, value = other, self.subject.as_given(other.copy(), value)
+        seen = Seen(site, count, name, np.array(array), whole)
+        if count >= _MOST_SEEN and site in self._latest:
+            self.seen[self._latest[site]] = seen
+        else:
+            self._latest[site] = len(self.seen)
+            self.seen.append(seen)
+        return value
+
+    def value(self, site: Key, name: str, value: Any) -> Any:
+        if isinstance(value, (list, tuple)) and value and not isinstance(value[0], (list, tuple, str)):
+            return type(value)(self._note(site, f"{name}[{i}]", v) for i, v in enumerate(value))
+        return self._note(site, name, value)
+
+    def values(self, site: Key, names: tuple[str, ...], value: Any) -> Any:
+        parts = list(value)
+        if len(parts) != len(names):
+            return value
+        return [self._note(site, name, part) for name, part in zip(names, parts, strict=True)]
+
+    def update(self, site: Key, name: str, operator: str, old: Any, value: Any) -> Any:
+        return self._note(site, name, IN_PLACE[operator](old, value), whole=True)
+
+    def store(self, site: Key, name: str, base: Any, key: Any, value: Any) -> Any:
+        if isinstance(base, np.ndarray):
+            base[key] = value
+            return self._note(site, name, base, whole=True)
+        base[key] = self._note(site, key if isinstance(key, str) else f"{name}[{key}]", value)
+        return base
+
+    def update_store(self, site: Key, name: str, operator: str, base: Any, key: Any, value: Any) -> Any:
+        if isinstance(base, np.ndarray):
+            base[key] = IN_PLACE[operator](base[key], value)
+            return self._note(site, name, base, whole=True)
+        new = IN_PLACE[operator](base[key], value)
+        base[key] = self._note(site, key if isinstance(key, str) else f"{name}[{key}]", new, whole=True)
+        return base
+
+    def touched(self, site: Key, name: str, value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            self._note(site, name, value, whole=True)
+        return value
+
+    def slice(self, *parts: Any) -> slice:
+        return slice(*parts)
+
+    def leave(self, what: Any, value: Any, *more: Any, **options: Any) -> Any:
+        return value.item() if what == "item" else what(value, *more, **options)
