@@ -17,7 +17,7 @@ from stepgrad.errors import ArgumentError
 from stepgrad.execute.numpy import run
 from stepgrad.explain.trace import Trace
 from stepgrad.tape.backward import reachable
-from stepgrad.tape.equation import CELL, CONSTANT, LITERAL, Equation, Role, leaves
+from stepgrad.tape.equation import CELL, CONSTANT, LITERAL, Equation, Role
 from stepgrad.tape.tape import Tape
 from stepgrad.tensor import Array
 from stepgrad.tree import flatten
@@ -257,12 +257,12 @@ class _Describing:
         call, end = self.call, self.ends[0].equation
         found = find(call.equations, end)
         chain = path(found, end)
-        turn = next((i for i, e in enumerate(chain) if np.isnan(value_of(e)).any() and i), None)
+        turn = next((i for i, e in enumerate(chain) if i and np.isnan(found.alone[e]).any()), None)
         turned = chain[turn] if turn is not None and not _is_nan(found.equation, found.element) else None
         e, element = found.equation, found.element
         if turned is not None and e.op in (CONSTANT, LITERAL):  # an Inf written down on purpose, as a mask is
             assert turn is not None
-            e, born = turned, found.reached[turned] & np.isnan(turned.value)
+            e, born = turned, np.isnan(found.alone[turned])
             element, chain, turned = tuple(int(i) for i in np.argwhere(born)[0]), chain[turn:], None
         else:
             born = found.born
@@ -280,7 +280,7 @@ class _Describing:
             count=int(born.sum()),
             size=e.type.size,
             operands=operands,
-            role=_role(e),
+            role=self.call.role(e),
             of=source.op.name if source is not None else None,
             of_text=call.expression(source) if source is not None else "",
             file=statement.file,
@@ -312,7 +312,7 @@ class _Describing:
         return (
             kind,
             text,
-            tuple(o for o, s in zip(read, (source or e).inputs, strict=True) if o and s.op is not LITERAL),
+            tuple(o for o, s in zip(read, (source or e).inputs, strict=True) if o and not self.call.is_number(s)),
         )
 
     def _operand(
@@ -347,11 +347,9 @@ class _Describing:
         value = np.asarray(value_of(e))
         nans = int(np.isnan(value).sum())
         infs = int(bad(value).sum()) - nans
-        return Reached(name or self.call.text(e), _role(e), self.call.statement(e).line, nans, infs, value.size)
-
-
-def _role(e: Equation) -> str:
-    return "input" if e.op in leaves else e.role.value
+        return Reached(
+            name or self.call.text(e), self.call.role(e), self.call.statement(e).line, nans, infs, value.size
+        )
 
 
 def _is_nan(e: Equation, element: Element) -> bool:

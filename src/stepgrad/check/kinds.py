@@ -126,12 +126,6 @@ COMPUTED = (
         lambda x, r: not _nan(r),
         "keep the wider dtype, or scale the numbers down before they are converted",
     ),
-    Kind(
-        "mean-of-nothing",
-        _ops("mean var std"),
-        lambda x, r: not x,
-        "make sure that something is left to average: np.sum(x) / np.maximum(n, 1)",
-    ),
     Kind("overflow", _ops(_SUMS + " prod cumprod"), lambda x, r: not _any_inf(x), _SMALLER),
     Kind("overflow", frozenset(), lambda x, r: math.isinf(r), _SMALLER),
     Kind(
@@ -154,6 +148,8 @@ INFINITE_DERIVATIVE = Kind(
 
 _BY_DIVIDING = frozenset(["zero-over-zero", "division-by-zero", "power-of-zero", "log-of-zero", "pole"])
 
+_EARLIER = "an earlier step made it: call sg.first_nan with that step, and before=sg.snapshot(…) taken before it"
+
 LEAVES: Mapping[str, Kind] = {
     kind.name.removeprefix("non-finite-"): kind
     for kind in (
@@ -167,13 +163,13 @@ LEAVES: Mapping[str, Kind] = {
             "non-finite-parameter",
             frozenset(["cell"]),
             lambda x, r: True,
-            "an earlier step made it: call this with the step that did, and before=sg.snapshot(…) taken before that step",
+            _EARLIER,
         ),
         Kind(
             "non-finite-state",
             frozenset(["cell"]),
             lambda x, r: True,
-            "an earlier step made it: call this with the step that did, and before=sg.snapshot(…) taken before that step",
+            _EARLIER,
         ),
         Kind(
             "non-finite-constant",

@@ -23,7 +23,7 @@ from stepgrad.explain.recorded import outputs_of, own_passes, walked_passes
 from stepgrad.explain.trace import Trace
 from stepgrad.explain.watch import Statement, Watcher
 from stepgrad.tape.backward import reachable
-from stepgrad.tape.equation import LITERAL, Equation, Role, leaves
+from stepgrad.tape.equation import CONSTANT, LITERAL, Equation, Role, leaves
 from stepgrad.tape.expressions import call_text, literal_text, tidy
 from stepgrad.tape.places import place, source_line
 from stepgrad.tape.recording import recording
@@ -96,6 +96,19 @@ class Observed:
         if source.where is None:
             return _UNREADABLE
         return Statement(*place(source.where), 0, source_line(source.where))
+
+    def role(self, equation: Equation) -> str:
+        """The part that an equation belongs to: "forward", "backward" or "update"; "input" for a leaf.
+
+        What is done with gradients before they are put into a parameter is part of the update.
+        """
+        if equation.op in leaves:
+            return "input"
+        return "update" if equation in self.made.update else equation.role.value
+
+    def is_number(self, equation: Equation) -> bool:
+        """Whether it is a number that was written down, and not a value with a name."""
+        return equation.op is LITERAL or (equation.op is CONSTANT and not equation.type.shape)
 
     def is_named(self, equation: Equation) -> bool:
         """Whether the user has a name for it, or for what it is the gradient of."""

@@ -9,7 +9,7 @@ what exp(-inf) turns into 0, is nobody's cause.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ class Found:
         element: the first element of its output that is enough to make the end non-finite.
         born: the elements born there, as a mask.
         reached: equation -> the elements that this one makes non-finite, as a mask; in order, the birth first.
+        alone: the values of these equations with finite numbers in the places of all other births.
         others: further equations with births that reach the end.
     """
 
@@ -43,6 +44,7 @@ class Found:
     element: Element
     born: Array
     reached: dict[Equation, Array]
+    alone: dict[Equation, Array]
     others: tuple[Equation, ...]
 
 
@@ -64,18 +66,25 @@ def find(equations: Sequence[Equation], end: Equation) -> Found:
     first: Found | None = None
     others: list[Equation] = []
     for equation, born in list(births.items())[:_MOST_BIRTHS]:
-        if end not in spreading.reach(equation, born):
+        if end not in spreading.reach(equation, born)[0]:
             continue
         if first is not None:
             others.append(equation)
             continue
         element = spreading.first_element(equation, born)
-        first = Found(equation, element, born, spreading.reach(equation, _only(element, born.shape)), ())
+        first = Found(equation, element, born, *spreading.reach(equation, _only(element, born.shape)), ())
     if first is None:  # only several births together reach it, as in min(inf, inf)
         equation, born = next(iter(births.items()))
         element = _element(int(np.flatnonzero(born)[0]), born.shape)
-        return Found(equation, element, born, {equation: born, end: bad(end.value)}, ())
-    return Found(first.equation, first.element, first.born, first.reached, tuple(others))
+        return Found(
+            equation,
+            element,
+            born,
+            {equation: born, end: bad(end.value)},
+            {equation: equation.value, end: end.value},
+            (),
+        )
+    return replace(first, others=tuple(others))
 
 
 class _Spreading:
@@ -101,8 +110,8 @@ class _Spreading:
                 found[e] = born
         return found
 
-    def reach(self, birth: Equation, elements: Array) -> dict[Equation, Array]:
-        """Equation -> the elements that these births make non-finite while all others are replaced."""
+    def reach(self, birth: Equation, elements: Array) -> tuple[dict[Equation, Array], dict[Equation, Array]]:
+        """The elements that these births make non-finite while all others are replaced, and the values then."""
         values = {birth: np.where(elements, value_of(birth), self.clean(birth))}
         masks = {birth: elements}
         for e in self.order:
@@ -119,7 +128,7 @@ class _Spreading:
             if spread.any():
                 masks[e] = spread
                 values[e] = np.where(spread, full, _replaced(full, _STAND_INS[0]))
-        return masks
+        return masks, values
 
     def first_element(self, birth: Equation, born: Array) -> Element:
         """The first element that is enough: the end of the shortest run of elements that reaches the end."""
@@ -129,7 +138,7 @@ class _Spreading:
             middle = (low + high) // 2
             part = np.zeros(born.size, np.bool_)
             part[places[: middle + 1]] = True
-            if self.end in self.reach(birth, part.reshape(born.shape)):
+            if self.end in self.reach(birth, part.reshape(born.shape))[0]:
                 high = middle
             else:
                 low = middle + 1
@@ -206,4 +215,6 @@ def path(found: Found, end: Equation) -> list[Equation]:
     chain = [end]
     while chain[-1] in before:
         chain.append(before[chain[-1]])
+    if chain[-1] is not found.equation:  # it takes several births
+        chain.append(found.equation)
     return chain[::-1]
