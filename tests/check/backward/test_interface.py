@@ -1,0 +1,89 @@
+"""How a forward and a backward fit together: one remark for each way in which they don't."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stepgrad.check.backward.interface import gradients_of_integers, interface_remarks
+from stepgrad.check.backward.subject import Remark, Subject
+
+W = np.arange(6.0).reshape(2, 3) + 1
+CALLS: list[int] = []
+
+
+def remarks(
+    backward: Any, forward: Any = None, expected: frozenset[str] | None = None, known: Any = ()
+) -> list[Remark]:
+    inputs = {"params['W1']": W, "params['W2']": W.copy(), "X": np.ones(3)}
+    subject = Subject(
+        name="backward",
+        file=None,
+        forward=forward or (lambda values: (np.sum(values["params['W1']"] * values["X"]), None)),
+        backward=lambda values, context, downstream: backward(),
+        inputs=inputs,
+        functions=(),
+        gradient_names={"params['W1']": "dW1"},
+        expected=expected,
+    )
+    right = {"params['W1']": W, "params['W2']": W, "X": np.ones(3)}
+    return list(interface_remarks(subject, None, right, known))
+
+
+def test_nothing_to_remark() -> None:
+    assert remarks(lambda: {"params['W1']": W, "params['W2']": W}) == []  # data needs no gradient
+    assert remarks(lambda: {"params['W1']": W, "params['W2']": W, "dZ1": W, "cost": 1.0}, known=("Z1",)) == []
+
+
+def test_backward_that_returns_nothing() -> None:
+    (remark,) = remarks(dict)
+    assert (remark.mistake, remark.gradient) == ("gradient-missing", None)
+    assert remark.text == "backward returns nothing, and no gradient of W1, W2, X"
+
+
+def test_wrong_keys() -> None:
+    missing, extra = remarks(lambda: {"params['W1']": W, "dV2": W})
+    assert (missing.mistake, missing.gradient) == ("gradient-missing", "dW2")
+    assert missing.text.endswith("dV2 belongs to no input: is it misspelt?")
+    assert (extra.mistake, extra.gradient) == ("gradient-extra", "dV2")
+
+
+def test_expected_gradients() -> None:
+    found = remarks(lambda: {"params['W1']": W}, expected=frozenset(["X"]))
+    assert [(r.mistake, r.gradient) for r in found] == [("gradient-missing", "dX")]
+
+
+def test_dtypes() -> None:
+    found = remarks(lambda: {"params['W1']": W.astype(int), "params['W2']": W.astype(np.float32)})
+    assert [(r.mistake, r.gradient) for r in found] == [("wrong-dtype", "dW1"), ("low-precision", "dW2")]
+    assert "int64" in found[0].text
+
+
+def test_a_forward_that_is_never_the_same() -> None:
+    rng = np.random.default_rng()
+    (remark,) = remarks(dict, forward=lambda values: (float(rng.random()), None))
+    assert (remark.mistake, remark.gradient) == ("not-deterministic", None)
+
+
+def test_a_backward_that_is_never_the_same() -> None:
+    rng = np.random.default_rng()
+    (remark,) = remarks(lambda: {"params['W1']": rng.random((2, 3)), "params['W2']": W})
+    assert (remark.mistake, remark.gradient) == ("not-deterministic", "dW1")
+
+
+def test_gradients_that_add_up() -> None:
+    total = np.zeros((2, 3))
+
+    def backward() -> dict[str, Any]:
+        nonlocal total
+        total = total + W
+        return {"params['W1']": total, "params['W2']": W}
+
+    (remark,) = remarks(backward)
+    assert (remark.mistake, remark.gradient) == ("not-reset-between-calls", "dW1")
+
+
+def test_gradients_of_integers() -> None:
+    assert gradients_of_integers({"X": np.array([[1, 2]]), "y": np.array([0])}, ["dX", "dZ"]) == ["X"]
+    assert gradients_of_integers({"X": np.array([1.0]), "n": 3}, ["dX", "dn"]) == []
