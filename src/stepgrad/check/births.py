@@ -10,8 +10,9 @@ import numpy as np
 
 from stepgrad.cells import Cell
 from stepgrad.check.kinds import LEAVES, Kind, happened, kind_of, number_text
-from stepgrad.check.observed import End, Observed, is_finite, is_passed_on, observe, observed, place_of
+from stepgrad.check.observed import End, Observed, is_finite, observe, observed
 from stepgrad.check.spreading import Element, bad, find, path, value_of
+from stepgrad.check.wording import expression, is_number, is_passed_on, place_of
 from stepgrad.compile import Compiled
 from stepgrad.errors import ArgumentError
 from stepgrad.execute.numpy import run
@@ -282,7 +283,7 @@ class _Describing:
             operands=operands,
             role=self.call.role(e),
             of=source.op.name if source is not None else None,
-            of_text=call.expression(source) if source is not None else "",
+            of_text=expression(source, call.name) if source is not None else "",
             file=statement.file,
             line=statement.line,
             code=statement.text,
@@ -312,7 +313,7 @@ class _Describing:
         return (
             kind,
             text,
-            tuple(o for o, s in zip(read, (source or e).inputs, strict=True) if o and not self.call.is_number(s)),
+            tuple(o for o, s in zip(read, (source or e).inputs, strict=True) if o and not is_number(s)),
         )
 
     def _operand(

@@ -7,7 +7,6 @@ expression. The searches of this folder that look at values (`births`, `why`, `c
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,20 +16,18 @@ from typing import Any
 import numpy as np
 
 from stepgrad.cells import ASSIGN, Cell
+from stepgrad.check.wording import text_of
 from stepgrad.explain.arguments import Arguments, open_arguments
 from stepgrad.explain.arrange import Arranged, Recorded, arrange
 from stepgrad.explain.recorded import outputs_of, own_passes, walked_passes
 from stepgrad.explain.trace import Trace
 from stepgrad.explain.watch import Statement, Watcher
 from stepgrad.tape.backward import reachable
-from stepgrad.tape.equation import CONSTANT, LITERAL, Equation, Role, leaves
-from stepgrad.tape.expressions import call_text, literal_text, tidy
+from stepgrad.tape.equation import Equation, Role, leaves
 from stepgrad.tape.places import place, source_line
 from stepgrad.tape.recording import recording
 from stepgrad.tensor import Array
 
-_LONGEST = 72
-_ELIDED = "..."
 _TEMPORARY = re.compile(r"t\d+")
 """Names that are made for what has no variable, so that source can be written; to the user they mean nothing."""
 
@@ -106,50 +103,18 @@ class Observed:
             return "input"
         return "update" if equation in self.made.update else equation.role.value
 
-    def is_number(self, equation: Equation) -> bool:
-        """Whether it is a number that was written down, and not a value with a name."""
-        return equation.op is LITERAL or (equation.op is CONSTANT and not equation.type.shape)
-
     def is_named(self, equation: Equation) -> bool:
         """Whether the user has a name for it, or for what it is the gradient of."""
         name = self.made.names.of.get(equation)
         return name is not None and _TEMPORARY.fullmatch(name) is None
 
-    def text(self, equation: Equation, depth: int = 3) -> str:
+    def name(self, equation: Equation) -> str | None:
+        """The user's name for it, if there is one."""
+        return self.made.names.of[equation] if self.is_named(equation) else None
+
+    def text(self, equation: Equation) -> str:
         """How a value is written where it is read: its name, or an expression of names."""
-        return self.made.names.of[equation] if self.is_named(equation) else self.expression(equation, depth)
-
-    def expression(self, equation: Equation, depth: int = 3) -> str:
-        """An equation as NumPy, of the names of what it reads: `np.log(Y_hat)`."""
-        if equation.op is LITERAL:
-            return literal_text(equation).strip("()")
-        if equation.op in leaves:
-            if equation.type.shape or equation.value is None:
-                return equation.name or f"a {equation.op.name} of shape {equation.type.shape}"
-            return f"{np.asarray(equation.value)[()]}"
-        if is_passed_on(equation):
-            return self.text(equation.inputs[0], depth)
-        if not depth:
-            return _ELIDED
-        operands = [f"({self.text(e, depth - 1)})" for e in equation.inputs]
-        try:
-            text = tidy(call_text(equation, operands))
-        except Exception:  # a text that needs more than a text of each operand, or operands that are no Python
-            text = f"{equation.op.name}({', '.join(o[1:-1] for o in operands)})"
-        if len(text) > _LONGEST and depth > 1:
-            return self.expression(equation, depth - 1)
-        return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
-
-
-def is_passed_on(equation: Equation) -> bool:
-    """The same numbers, repeated or under another identity: nothing a reader would call a computation."""
-    return bool(equation.inputs) and equation.op.name in ("expand", "alias")
-
-
-def place_of(statement: Statement) -> str:
-    """`net.py:12: Z = W @ X`."""
-    code = f": {statement.text}" if statement.text else ""
-    return f"{os.path.basename(statement.file)}:{statement.line}{code}"
+        return text_of(equation, self.name)
 
 
 # --- recording
