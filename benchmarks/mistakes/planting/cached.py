@@ -1,0 +1,30 @@
+"""Cached values from an earlier call: a memory that the forward fills once."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from benchmarks.mistakes.network import Network
+from benchmarks.mistakes.places import functions
+from benchmarks.mistakes.planting.mutant import Edit, span
+
+
+def edits(network: Network) -> Iterator[Edit]:
+    if network.is_object:
+        return
+    function = functions(network)[network.declared["PAIR"][0]]
+    for node in ast.walk(function):
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+            first, *rest = node.value.elts
+            kept = ast.unparse(ast.Tuple([*rest], ast.Load()) if len(rest) > 1 else rest[0])
+            start, end = span(network.source, node)
+            loss, star = ast.unparse(first), "*" if len(rest) > 1 else ""
+            top, _ = span(network.source, function)
+            yield Edit(
+                "stale-cache",
+                (
+                    (top, top, "memory = {}\n\n\n"),
+                    (start, end, f'memory.setdefault("cache", {kept})\n    return {loss}, {star}memory["cache"]'),
+                ),
+            )
