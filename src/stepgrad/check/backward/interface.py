@@ -148,6 +148,8 @@ def _dtypes(subject: Subject, gradients: Mapping[str, Any]) -> Iterator[Remark]:
 def gradients_of_integers(inputs: Mapping[str, Any], gradients: Collection[str]) -> list[str]:
     """The inputs that hold integers although a gradient of them is returned: they should be made float64.
 
+    By name; a single one has a single gradient, whatever that is called.
+
     Args:
         inputs: as the user passed them.
         gradients: the names of what a backward returned for no input.
@@ -157,4 +159,5 @@ def gradients_of_integers(inputs: Mapping[str, Any], gradients: Collection[str])
         ['X']
     """
     integers = {n: n for n, v in inputs.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iu" and v.ndim}
-    return list(matched([g for g in gradients if gradient_roots(g)], integers).values())
+    named = list(matched([g for g in gradients if gradient_roots(g)], integers).values())
+    return named or (list(integers) if len(integers) == len(gradients) == 1 else [])

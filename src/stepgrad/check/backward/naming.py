@@ -17,6 +17,7 @@ LOSSES = (
     "loss compute_loss calculate_loss calc_loss loss_function loss_fn get_loss "
     "cost compute_cost calculate_cost calc_cost cost_function cost_fn get_cost criterion objective"
 ).split()
+RESETS = "zero_grad zero_grads zero_gradients reset_grad reset_grads reset_gradients clear_grad clear_grads".split()
 
 DOWNSTREAM = re.compile(
     r"d|g|d[A-Z]\w*|d_\w+|d(out|a|z|h|y|x|output|upstream|loss|l|prev|top|value)s?|grads?|grad_?\w*|\w*_grads?|\w*gradients?"

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,12 @@ from stepgrad.check.backward.collecting import (
     moved_by,
     number_inputs,
 )
-from stepgrad.check.backward.naming import BACKWARDS, DATA, FORWARDS, LOSSES, RATE
+from stepgrad.check.backward.interface import gradients_of_integers
+from stepgrad.check.backward.naming import BACKWARDS, DATA, FORWARDS, LOSSES, RATE, RESETS
 from stepgrad.check.backward.passing import Passed, call, passed
 from stepgrad.check.backward.signatures import parameters_of, returned_names
 from stepgrad.check.backward.state import duplicate, is_users, place, users_objects
-from stepgrad.check.backward.subject import Flat, Inputs, Subject, as_array, flat, fresh, is_floating
+from stepgrad.check.backward.subject import Flat, Inputs, Remark, Subject, as_array, flat, fresh, is_floating
 from stepgrad.errors import ArgumentError
 from stepgrad.tensor import ArrayLike
 
@@ -79,11 +80,28 @@ class _After:
 
 
 @dataclass(frozen=True)
+class _Told:
+    """What one run of an object tells.
+
+    Attributes:
+        names: input -> the user's name of its gradient.
+        extra: gradients of no input.
+        remarks, notes: as a subject has them.
+    """
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    extra: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class _Layer:
     """An object, and how its methods are called."""
 
     owner: Any
     names: tuple[str, str, str | None]  # forward, backward, loss
+    arguments: Mapping[str, Any]
     parts: Flat
     places: Mapping[str, tuple[str, ...]]  # attribute input -> every path at which it is held
     of_forward: tuple[str, ...]
@@ -105,7 +123,7 @@ class _Layer:
             result = call(getattr(copy.deepcopy(owner), forward), {n: arguments[n] for n in of_forward})
         output, rest = split(result, f"{kind.__name__}.{forward}")
         back, to_loss, loss = _calls(thing, backward, list(arguments), output, rest)
-        return _Layer(owner, (forward, backward, loss), parts, {}, of_forward, back, to_loss, generators)
+        return _Layer(owner, (forward, backward, loss), arguments, parts, {}, of_forward, back, to_loss, generators)
 
     # --- the two calls
 
@@ -125,6 +143,7 @@ class _Layer:
     def run(self, after: _After, downstream: Any) -> tuple[Collected, Any]:
         """One run of the backward on a copy; and the copy."""
         after = copy.deepcopy(after)
+        _reset(after.work)
         before = attributes(after.work)
         with same_random_numbers(list(self.generators)):
             np.random.random_sample(1)  # what backward draws is not what forward drew
@@ -168,7 +187,11 @@ class _Layer:
 
     def subject(self) -> Subject:
         kind, backward = type(self.owner), self.names[1]
-        layer, names, notes = self._with_attributes()
+        layer, told = self._with_attributes()
+        integers = [n for n in gradients_of_integers(self.arguments, told.extra) if n in self.of_forward]
+        if integers:
+            floats = {n: v.astype(np.float64) if n in integers else v for n, v in self.arguments.items()}
+            return _Layer.of(self.owner, self.names[0], backward, floats).subject()
         if not layer.parts.arrays and not layer.places:
             raise ArgumentError(
                 f"{kind.__name__} has no floating-point array, and was given none",
@@ -187,12 +210,13 @@ class _Layer:
             inputs=inputs,
             functions=tuple(dict.fromkeys([own, *(f for n, f in methods if n not in FORWARDS and n not in LOSSES)])),
             forward_functions=tuple(dict.fromkeys(f for n, f in methods if n not in BACKWARDS)),
-            gradient_names=names,
-            notes=notes,
+            gradient_names=told.names,
+            remarks=told.remarks,
+            notes=told.notes,
         )
 
-    def _with_attributes(self) -> tuple[_Layer, dict[str, str], tuple[str, ...]]:
-        """The same with the arrays that count as inputs; the names of gradients; what to tell."""
+    def _with_attributes(self) -> tuple[_Layer, _Told]:
+        """The same with the arrays that count as inputs, and what one run of it tells."""
         work = copy.deepcopy(self.owner)
         before = attributes(work)
         arguments = self.parts.rebuild(self.parts.arrays)
@@ -205,22 +229,36 @@ class _Layer:
             if numbers:
                 layer = replace(layer, places={**layer.places, **numbers})
                 found, work, after = layer.trial(before)
+            again, _, _ = replace(layer, owner=work).trial(before)
         except Exception:  # found again, and told, when the backward is judged
-            return layer, {}, ()
-        places = layer.places
-        changed = moved_by(attributes(after.work), attributes(work), places)
-        updated = {p: v for p, v in changed.items() if p not in found.gradients}
-        names = dict(found.names)
-        notes: list[str] = []
-        if updated and layer._rate(work) is not None:
-            names.update({p: f"the gradient of {p}" for p in updated})
-            notes.append(
+            return layer, _Told()
+        changed = moved_by(attributes(after.work), attributes(work), layer.places)
+        updated = [p for p in changed if p not in found.gradients]
+        extra = tuple(n for n in found.gradients if n not in found.names)
+        if updated and layer._rate(work) is None:  # attributes that backward sets, not inputs
+            kept = {p: where for p, where in layer.places.items() if p not in updated}
+            return replace(layer, places=kept), _Told(found.names, extra)
+        if updated:
+            note = (
                 f"{self.names[1]} updates {' and '.join(updated)} itself, so the change divided by the learning rate "
                 "is taken for the gradient."
             )
-        elif updated:  # an attribute that backward sets, not an input
-            layer = replace(layer, places={p: where for p, where in places.items() if p not in updated})
-        return layer, names, tuple(notes)
+            return layer, _Told({**found.names, **{p: f"the gradient of {p}" for p in updated}}, extra, notes=(note,))
+        return layer, _Told(found.names, extra, tuple(_added_up(found, again, layer.places, self.names[1])))
+
+
+def _added_up(
+    found: Collected, again: Collected, places: Mapping[str, tuple[str, ...]], backward: str
+) -> Iterator[Remark]:
+    """Gradients to which a second backward adds, rather than computing them afresh."""
+    for name in places:
+        one, other = found.gradients.get(name), again.gradients.get(name)
+        if one is None or other is None or np.shape(one) != np.shape(other) or not np.any(one):
+            continue
+        if np.allclose(other, 2 * np.asarray(one), rtol=1e-9, atol=0):
+            called = found.names[name]
+            text = f"{backward} adds to {called}, and nothing sets it to zero: after a second call it is twice as large"
+            yield Remark("not-reset-between-calls", called, text, {"ratio": 2.0})
 
 
 def _arguments(kind: type, forward: str, backward: str, loss: str | None, inputs: Any) -> dict[str, Any]:
@@ -268,12 +306,7 @@ def _calls(
     scalar = is_floating(output) and _shape(output) == ()
     more = rest is not None
     loss = method(thing, LOSSES)
-    try:
-        back = passed(f"{kind.__name__}.{backward}", function, inputs, downstream=True, context=more)
-    except ArgumentError:
-        if scalar:
-            raise
-        back = passed(f"{kind.__name__}.{backward}", function, inputs, downstream=False, context=more)
+    back = passed(f"{kind.__name__}.{backward}", function, inputs, downstream=True, context=more)
     if scalar or back.takes_downstream:
         return back, None, None
     if loss is None:
@@ -288,6 +321,14 @@ def _calls(
     if to_loss.sources and "output" not in to_loss.sources.values() and not calls_forward:
         to_loss = replace(to_loss, sources={**to_loss.sources, next(iter(to_loss.sources)): "output"})
     return back, to_loss, loss
+
+
+def _reset(work: Any) -> None:
+    """Sets gradients to zero where the user's code has a method for that."""
+    for part in users_objects(work):
+        name = method(part, RESETS)
+        if name is not None and not [p for p in parameters_of(getattr(part, name)) if p.default is p.empty]:
+            getattr(part, name)()
 
 
 def split(result: Any, name: str) -> tuple[Any, Any]:
