@@ -19,6 +19,7 @@ from stepgrad.train.arrays import Array, Pair
 from stepgrad.train.compiled import Choice
 from stepgrad.train.history import Epoch, History
 from stepgrad.train.judging import Judged, Loss, Metric, Validation, accuracy, evaluate
+from stepgrad.train.observers import Course, Observer, Observers
 from stepgrad.train.progress import Display, display
 from stepgrad.train.steps import Done, Steps
 
@@ -63,7 +64,7 @@ def fit(
     validation: tuple[Any, Any] | float | None = None,
     seed: int = 0,
     metrics: Mapping[str, Metric] | None = None,
-    callbacks: Iterable[Callback] = (),
+    callbacks: Iterable[Callback | Observer] = (),
     progress: bool | Console | None = None,
     compiled: bool | None = None,
 ) -> History:
@@ -94,7 +95,8 @@ def fit(
         metrics: name -> function (outputs, targets) -> float on arrays; by default the accuracy
             where targets are class labels.
         callbacks: called after each step with a `Step`; one that returns False, or raises
-            `StopTraining`, ends the run.
+            `StopTraining`, ends the run. `sg.health(model, loss, optimizer)` is one that only looks, at a few
+            steps, and so does not slow the others down.
         progress: False shows nothing; by default a bar in a terminal, and lines elsewhere.
         compiled: True compiles where that is possible, False never. By default, what is compiled is what
             is done so often that it pays, judged by the size of the network and the number of steps
@@ -126,7 +128,10 @@ def fit(
     wanted = _as_wanted(compiled, optimizer)
     if metrics is None:
         metrics = {"accuracy": accuracy} if training.y.dtype.kind == "i" else {}
-    settings = _Settings(epochs, batch_size, seed, dict(metrics), tuple(callbacks))
+    callbacks = tuple(callbacks)
+    observers = Observers([c for c in callbacks if isinstance(c, Observer)], training)
+    told = tuple([c for c in callbacks if not isinstance(c, Observer)])
+    settings = _Settings(epochs, batch_size, seed, dict(metrics), told, observers)
     history, best = History(), _Best(model, optimizer)
     try:
         with display(progress, epochs, -(-len(training.X) // batch_size)) as shown:
@@ -134,6 +139,7 @@ def fit(
             run = _Run(model, loss, optimizer, training, held_back, settings, choice)
             for epoch in range(1, epochs + 1):
                 record = run.epoch(epoch, shown)
+                observers.end_epoch(record, run.step)
                 history.epochs.append(record)
                 shown.epoch(record)
                 best.offer(record)
@@ -148,6 +154,7 @@ def fit(
     finally:
         best.restore()
         model.eval()
+        observers.end()
     return history
 
 
@@ -160,6 +167,7 @@ class _Settings:
     seed: int
     metrics: dict[str, Metric]
     callbacks: tuple[Callback, ...]
+    observers: Observers
 
 
 class _Run:
@@ -191,6 +199,8 @@ class _Run:
             choice=choice,
             compiled=[n for n, steps in sizes.items() if n and steps and choice(size, n, steps)],
         )
+        course = Course(model, loss, optimizer, data, epochs, batch, self.steps_per_epoch, self.steps.compiled)
+        settings.observers.begin(course)
         self.validation = (
             Validation(model, loss, held_back, settings.metrics, choice, size, epochs) if held_back else None
         )
@@ -207,9 +217,9 @@ class _Run:
         self.steps.begin_epoch()
         for batches in (order[:whole].reshape(-1, batch), order[whole:].reshape(1, -1)):
             while batches.size and not self.stopped:
-                done = self.steps.take(batches)
+                done = self._take(epoch, batches)
                 taken = batches[: len(done.losses)]
-                total += self._after(epoch, done) * batches.shape[1]
+                total += self._after(epoch, done, taken) * batches.shape[1]
                 used += taken.size
                 if done.outputs is not None:
                     judged.add(done.outputs, self.data.y[taken.reshape(-1)])
@@ -220,13 +230,26 @@ class _Run:
         seconds = time.perf_counter() - begin
         return Epoch(epoch, total / used, of_training, validation_loss, of_validation, seconds)
 
-    def _after(self, epoch: int, done: Done) -> float:
+    def _take(self, epoch: int, batches: Array) -> Done:
+        """Does at least the first step of these."""
+        observers = self.settings.observers
+        try:
+            return self.steps.take(observers.before(self.step + 1, epoch, batches))
+        except Exception as error:
+            observers.failed(self.step + 1, epoch, None, error)
+            raise
+
+    def _after(self, epoch: int, done: Done, taken: Array) -> float:
         """Counts steps that were done, tells callbacks of them, and returns the sum of their losses."""
+        self.settings.observers.done(done.losses, taken)
         total = float(done.losses.sum(dtype=np.float64))
         if not math.isfinite(total) and not np.isfinite(done.losses).all():
             first = int(np.argmin(np.isfinite(done.losses)))
             self.step += first + 1
-            raise self._diverged(float(done.losses[first]), epoch)
+            value = float(done.losses[first])
+            error = self._diverged(value, epoch)
+            self.settings.observers.failed(self.step, epoch, value, error)
+            raise error
         self.step += len(done.losses)
         if self.settings.callbacks:
             told = Step(self.step, epoch, float(done.losses[0]), done.grads)

@@ -70,6 +70,11 @@ class Steps:
         self._X, self._y = constant(data.X), constant(data.y)
         self._guard = _Guard(self._step, model, optimizer) if grads else None
 
+    @property
+    def compiled(self) -> bool:
+        """Whether there are programs, at least for some numbers of rows."""
+        return bool(self._programs)
+
     def begin_epoch(self) -> None:
         """To be called before each epoch's first step."""
         if self._guard:

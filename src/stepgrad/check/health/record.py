@@ -488,6 +488,7 @@ class Run:
             classes for cross entropy); None where that is not known.
         seconds: how long it trained.
         overhead: share of the time that recording took; None where it was not measured.
+        problem: why looking stopped before the run did; empty if it didn't.
     """
 
     version: int
@@ -504,6 +505,7 @@ class Run:
     initial_loss_expected: float | None
     seconds: float
     overhead: float | None
+    problem: str = ""
 
     def layer_course(self, name: str) -> Iterator[tuple[Sample, LayerSample]]:
         """A layer over the sampled steps.

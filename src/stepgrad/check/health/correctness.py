@@ -1,0 +1,91 @@
+"""Question 1: are the gradients right? The network's own, on a real batch, in float64, along random directions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stepgrad.check.comparison import Comparison
+from stepgrad.check.health.record import GradientCheck
+from stepgrad.check.health.subject import Subject
+from stepgrad.check.local import check_rules
+from stepgrad.check.replay import Recorded, in_float64, record_call
+from stepgrad.errors import StepgradError
+from stepgrad.tape.equation import CELL
+from stepgrad.tensor import Array
+
+MOST_ROWS = 64
+"""Of a larger batch, the first ones are taken."""
+DIRECTIONS = 2
+TOLERANCE = 1e-6
+
+
+def check_network(subject: Subject, x: Array, y: Array, step: int, seed: int = 0) -> GradientCheck:
+    """Compares the gradient of each parameter with the derivative along random directions.
+
+    The pass is recorded once and run again in float64 (`sg.check_gradients` says how); random keys keep
+    their values, so that dropout drops the same.
+
+    Args:
+        subject: the network.
+        x, y: a batch.
+        step: before which this is.
+        seed: of the directions.
+    """
+    x, y = x[:MOST_ROWS], y[:MOST_ROWS]
+    rng = np.random.default_rng([seed, step])
+    errors: dict[str, float] = {}
+    kinks, wrong, problem = 0, "", ""
+
+    def network_loss() -> Any:
+        return subject.loss(subject.model(x), y)
+
+    try:
+        with np.errstate(all="ignore"):
+            recorded = in_float64(record_call(network_loss, (), None))
+            paths = {id(cell): path for path, cell in subject.parameters().items()}
+            if not all(np.isfinite(e.value).all() for e in recorded.tape.outputs):
+                raise _NotFinite
+            comparison = Comparison(recorded, DIRECTIONS, TOLERANCE, rng)
+            gradients = comparison._gradients()
+            names = _cell_names(network_loss, recorded, paths, subject)
+            for leaf in recorded.tape.inputs:
+                checked = comparison._argument(leaf, gradients[leaf], each=False)
+                if checked.count:
+                    errors[names[leaf]] = checked.error
+                else:
+                    kinks += 1
+            if any(not error <= TOLERANCE for error in errors.values()):
+                wrong = _first_wrong(recorded, rng)
+    except _NotFinite:
+        problem = "the loss is not finite on this batch, so there is no derivative"
+    except StepgradError as error:
+        problem = error.what.splitlines()[0]
+    ok = not problem and all(error <= TOLERANCE for error in errors.values())
+    return GradientCheck(step, ok, TOLERANCE, errors, kinks, wrong, problem)
+
+
+class _NotFinite(Exception):  # noqa: N818 - it is told, not raised further
+    pass
+
+
+def _cell_names(fn: Any, recorded: Recorded, paths: dict[int, str], subject: Subject) -> dict[Any, str]:
+    """What to call each input: parameters by their paths."""
+    known = {cell.name: path for path, cell in subject.parameters().items() if cell.name}
+    return {
+        leaf: paths.get(id(leaf.params.get("cell")), known.get(name, name))
+        if leaf.op is CELL
+        else known.get(name, name)
+        for leaf, name in recorded.names.items()
+    }
+
+
+def _first_wrong(recorded: Recorded, rng: np.random.Generator) -> str:
+    """The first equation whose local rule is wrong, with its line."""
+    checks, _ = check_rules(recorded, TOLERANCE, rng)
+    for check in checks:
+        if not check.ok:
+            name = check.file.rpartition("/")[2]
+            return f"{check.op}, {name}:{check.line}: {check.code}" + (f" ({check.problem})" if check.problem else "")
+    return ""
