@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from stepgrad import attributes
 from stepgrad.buffers import join, locked
 from stepgrad.compile.entries import Entry, Sources, loader
 from stepgrad.compile.recorded import Arguments, record_step, take_apart
@@ -67,10 +68,17 @@ class Compiled:
                 return fast(*args)
             lock = entry.guard.acquire()
             try:
-                return fast(*args)
+                result = fast(*args)
             finally:
                 lock.release()
-        if entry is None or kwargs or len(args) != entry.count or RECORDING.get() is not _EAGER:
+            return self._call(args, kwargs) if result is NotImplemented else result
+        if (
+            entry is None
+            or kwargs
+            or len(args) != entry.count
+            or RECORDING.get() is not _EAGER
+            or (self._settings[2] == "second" and entry.is_doubtful())
+        ):
             return self._call(args, kwargs)
         values = []
         sources = entry.sources
@@ -201,12 +209,15 @@ class Compiled:
         recheck = self._settings[2]
         with self.lock:
             entry = self._entries.get(arguments.key)
-            again = entry is not None and (recheck == "always" or (recheck == "second" and not entry.checked))
+            again = entry is not None and (
+                recheck == "always" or (recheck == "second" and (not entry.checked or entry.is_doubtful()))
+            )
             if entry is None:
                 entry = self._record(arguments)
                 again = steps > 1 and recheck != "never"
             if again:
                 self._last = self._fast = None
+                moment = attributes.now()
                 args, kwargs = arguments.rebuild(arguments.values)
                 try:
                     with _without_collecting():
@@ -215,6 +226,7 @@ class Compiled:
                     self._entries.pop(arguments.key, None)  # the next call begins anew
                     raise
                 entry.checked = True
+                entry.seen[0] = attributes.now_or(moment)
             self._entries[arguments.key] = self._used = entry
             settled = recheck == "never" or (recheck == "second" and entry.checked)
             self._last, self._fast = (entry, self._builtin(entry)) if settled and arguments.flat else (None, None)
@@ -231,13 +243,15 @@ class Compiled:
             assert compiled is not None  # it is calling this
             return compiled._call(args, {})
 
-        return entry.builtin(slow, (RECORDING, _EAGER))
+        return entry.builtin(slow, (RECORDING, _EAGER), self._settings[2] == "second")
 
     def _record(self, arguments: Arguments) -> Entry:
         memory, threads, _, shadow, denormals, executor = self._settings
+        moment = attributes.now()
         args, kwargs = arguments.rebuild(arguments.values)
         with _without_collecting():
             recorded = record_step(self.fn, args, kwargs, self._names)
+            moment = attributes.now_or(moment)
             load = loader(executor)
             guard = join(cell._bound().guard for cell in recorded.cells)
             with guard:
@@ -249,7 +263,7 @@ class Compiled:
                     shadow=shadow,
                     denormals=denormals,
                 )
-        return Entry(recorded, engine, guard, self._cut, arguments)
+        return Entry(recorded, engine, guard, self._cut, arguments, moment)
 
     @property
     def program(self) -> Any:

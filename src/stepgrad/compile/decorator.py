@@ -37,7 +37,8 @@ def compile(
             results come on top.
         threads: how many threads run it; by default one for each core.
         recheck: "second" records the function again at its second call and compares, so that a Python
-            value that has changed is noticed; "always" does so at each call, "never" not at all.
+            value that has changed is noticed, and at later calls if an attribute of a module or optimizer has been
+            set to something else since (`model.eval()`, say); "always" does so at each call, "never" not at all.
         shadow: compare each part of the program with NumPy, and name the first equation that differs.
         denormals: numbers closer to 0 than 1e-38 (float32) are computed with ("keep"), as NumPy does, or
             count as 0 ("flush"), as in many libraries. Processors take a hundred times as long for an

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from stepgrad import attributes
 from stepgrad.buffers import Guard
 from stepgrad.cells import Cell
 from stepgrad.compile.recorded import Arguments, Recorded
@@ -59,6 +60,7 @@ class Entry:
         guard: keeps programs that use the same cells apart.
         recorded: what it was made from.
         checked: it was recorded again, and was the same.
+        seen: the moment (see `attributes`) at which it was recorded, or was last found to be the same.
         held: what the key of the arguments knows by its identity, and so has to live as long.
         count, expected: for each positional argument shape, dtype and type (None: a float), to match calls with.
         types: of the user's outputs.
@@ -78,13 +80,17 @@ class Entry:
         "held",
         "linked",
         "recorded",
+        "seen",
         "sources",
         "types",
     )
 
-    def __init__(self, recorded: Recorded, engine: Engine, guard: Guard, cut: Cut, arguments: Arguments) -> None:
+    def __init__(
+        self, recorded: Recorded, engine: Engine, guard: Guard, cut: Cut, arguments: Arguments, moment: int
+    ) -> None:
         self.recorded, self.engine, self.guard = recorded, engine, guard
         self.checked = False
+        self.seen = np.array([moment])
         self.held = arguments.held
         self.expected = [
             (None, None, None) if type(v) is float else (v.shape, v.dtype, type_of(v.shape, v.dtype))
@@ -100,14 +106,34 @@ class Entry:
         self._fast: Callable[..., Any] | None = None
         self._single = recorded.results == (0,) and recorded.paths == ("",) and not self.types[0].weak
 
-    def builtin(self, slow: Callable[..., Any], context: tuple[Any, Any]) -> Callable[..., Any] | None:
-        """A builtin function for calls with arrays that fit; all others are passed on to `slow`."""
+    def is_doubtful(self) -> bool:
+        """Whether an attribute has changed that the function may have read."""
+        now = attributes.now()
+        if self.seen[0] == now:
+            return False
+        if attributes.changed_since(int(self.seen[0])):
+            return True
+        self.seen[0] = now
+        return False
+
+    def builtin(self, slow: Callable[..., Any], context: tuple[Any, Any], watched: bool) -> Callable[..., Any] | None:
+        """A builtin function for calls with arrays that fit, while no attribute has changed if that is `watched`.
+
+        All others are passed on to `slow`; unless the program is `alone`, NotImplemented is returned instead,
+        so that `slow` can be called when the guard is free.
+        """
         make = getattr(self.engine, "fast", None)
         if make is None:
             return None
         if self._fast is None:
             finish = self._finish if self._single and not self.linked else self._finish_any
-            self._fast = make(slow=slow, finish=finish, tensors=not self.linked, context=context)
+            self._fast = make(
+                slow=slow if self.alone else None,
+                finish=finish,
+                tensors=not self.linked,
+                context=context,
+                watched=(attributes.count, self.seen) if watched else None,
+            )
         return self._fast
 
     @property

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from stepgrad import attributes
 from stepgrad.cells import Cell, Parameter, State
 from stepgrad.errors import ArgumentError, UnsupportedError
 from stepgrad.saving import load_values, values_of
@@ -41,6 +42,8 @@ class Module:
     """Whether it is being trained (Dropout drops) or used; set by `train` and `eval`."""
 
     _path = ""
+
+    __new__, __setattr__, __delattr__ = attributes.new, attributes.assign, attributes.delete
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; subclasses write it."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from stepgrad import attributes
 from stepgrad.cells import Parameter, State
 from stepgrad.errors import ArgumentError, DtypeError, ShapeError
 from stepgrad.optim.slabs import slabs_of
@@ -32,6 +33,8 @@ class Optimizer:
         lr: the learning rate.
         moments: the initial value of each moment, by name.
     """
+
+    __new__, __setattr__, __delattr__ = attributes.new, attributes.assign, attributes.delete
 
     def __init__(self, parameters: Any, lr: float, moments: Mapping[str, float]) -> None:
         leaves, paths, _ = flatten(parameters)

@@ -78,6 +78,7 @@ def fast_entry(
     finish: Callable[..., Any] | None = None,
     tensors: bool = False,
     context: tuple[Any, Any] | None = None,
+    watched: tuple[Words, Words] | None = None,
 ) -> Callable[..., Any] | None:
     """A builtin function that runs a program once.
 
@@ -93,6 +94,7 @@ def fast_entry(
         finish: makes the result of the outputs. Without it, that is the only output, a tuple of them, or None.
         tensors: tensors are taken, too.
         context: a context variable and the value it has to have; another value goes the slow way.
+        watched: two arrays of int64; if their first elements differ, the call goes the slow way.
 
     Returns:
         The function, or None where the interpreter's or NumPy's layouts are not the known ones.
@@ -111,12 +113,14 @@ def fast_entry(
         row[PortWord.NDIM], row[PortWord.SHAPE] = len(port.shape), shapes[-1].ctypes.data
         row[PortWord.DTYPE] = id(port.dtype)
     fail = program.fail
-    block.kept = (program, slow, finish, context, shapes, [port.dtype for port in (*inputs, *outputs)], fail)
+    watched = watched or (words, words)
+    block.kept = (program, slow, finish, context, watched, shapes, [port.dtype for port in (*inputs, *outputs)], fail)
     words[Entry.API], words[Entry.PROGRAM], words[Entry.POOL] = table.ctypes.data, program.address, workers().address
     words[Entry.THREADS], words[Entry.SMALL] = 1 if program.small else program.threads, program.small
     words[Entry.INPUTS], words[Entry.OUTPUTS] = len(inputs), len(outputs)
     words[Entry.SLOW], words[Entry.FINISH] = (0 if f is None else id(f) for f in (slow, finish))
     words[Entry.FAILED], words[Entry.TENSORS] = id(fail), tensors
+    words[Entry.WATCHED], words[Entry.SEEN] = (each.ctypes.data for each in watched)
     if context is not None:
         words[Entry.CONTEXT], words[Entry.CONTEXT_VALUE] = id(context[0]), id(context[1])
     new = ctypes.pythonapi.PyCFunction_NewEx

@@ -64,6 +64,9 @@ class Entry(enum.IntEnum):
     CONTEXT = 10
     CONTEXT_VALUE = 11
     TENSORS = 12
+    WATCHED = 13
+    SEEN = 14
+    """Where two numbers stand that have to be the same."""
     PORTS = 16
 
 
@@ -135,6 +138,8 @@ def emit(module: ir.Module, triple: str) -> None:
 
     unless(equal(keywords, NULL), slow)
     unless(equal(count, inputs), slow)
+    watched, seen = (load(builder, words, each, PTR) for each in (Entry.WATCHED, Entry.SEEN))
+    unless(equal(load(builder, watched, 0), load(builder, seen, 0)), slow)
     _check_context(builder, words, api, slow)
     thread = python(Api.PyThread_get_thread_ident, I64)
     unless(equal(emit_enter(builder, program, thread), number(Entered.NOW)), slow)

@@ -194,17 +194,24 @@ class Program:
                 self._loaded.share(owner)
 
     def fast(
-        self, *, slow: Callable[..., Any], finish: Callable[..., Any], tensors: bool, context: tuple[Any, Any]
+        self,
+        *,
+        slow: Callable[..., Any] | None,
+        finish: Callable[..., Any],
+        tensors: bool,
+        context: tuple[Any, Any],
+        watched: tuple[Array, Array] | None,
     ) -> Callable[..., Any] | None:
         """A builtin function that runs one step, and takes its inputs as positional arguments.
 
         If the program is not `small`, it is called with the guard of its cells held.
 
         Args:
-            slow: takes calls whose arguments do not fit.
+            slow: takes calls whose arguments do not fit; without it, NotImplemented is returned.
             finish: makes the result of the user's outputs.
             tensors: tensors are taken, too.
             context: a context variable and the value that it has to have.
+            watched: two arrays of int64 whose first elements have to be the same.
 
         Returns:
             None where there can be none: an output is a number that is known, or the interpreter is unknown.
@@ -218,7 +225,9 @@ class Program:
         ]
         outputs = [Port(slot, shape, dtype) for slot, shape, dtype in self._fresh]
         self._share()
-        return fast_entry(self._loaded, inputs, outputs, slow=slow, finish=finish, tensors=tensors, context=context)
+        return fast_entry(
+            self._loaded, inputs, outputs, slow=slow, finish=finish, tensors=tensors, context=context, watched=watched
+        )
 
     def _outside(self) -> IndexingError:
         """The error for an index, or label, that was out of range. Nothing was changed."""
