@@ -28,7 +28,7 @@ from stepgrad.check.backward.interface import gradients_of_integers
 from stepgrad.check.backward.naming import BACKWARDS, DATA, FORWARDS, LOSSES, RATE, RESETS
 from stepgrad.check.backward.passing import Passed, call, passed
 from stepgrad.check.backward.signatures import parameters_of, returned_names
-from stepgrad.check.backward.state import duplicate, is_users, place, users_objects
+from stepgrad.check.backward.state import duplicate, held, is_users, place, users_objects
 from stepgrad.check.backward.subject import Flat, Inputs, Remark, Subject, as_array, flat, fresh, is_floating
 from stepgrad.errors import ArgumentError
 from stepgrad.tensor import ArrayLike
@@ -115,6 +115,8 @@ class _Layer:
         owner = duplicate(thing)
         kind = type(thing)
         arguments = _arguments(kind, forward, backward, method(thing, LOSSES), inputs)
+        if not any(is_floating(v) for _, v in held(owner)) and not flat(arguments).arrays:
+            arguments = {n: _floating(v) for n, v in arguments.items()}  # nothing else could have a gradient
         parts = flat(arguments)
         own = [p.name for p in parameters_of(getattr(owner, forward))]
         generators = tuple(generators_of(getattr(kind, forward)))
@@ -323,6 +325,10 @@ def _calls(
     return back, to_loss, loss
 
 
+def _floating(value: Any) -> Any:
+    return value.astype(np.float64) if isinstance(value, np.ndarray) and value.dtype.kind in "iu" else value
+
+
 def _reset(work: Any) -> None:
     """Sets gradients to zero where the user's code has a method for that."""
     for part in users_objects(work):
@@ -337,7 +343,9 @@ def split(result: Any, name: str) -> tuple[Any, Any]:
     floating = [i for i, v in enumerate(parts) if isinstance(v, ArrayLike) or is_floating(v)]
     scalars = [i for i in floating if _shape(parts[i]) == ()]
     if not floating:
-        got = "nothing" if result is None else f"a {type(result).__name__}"
+        array = as_array(result)
+        got = f"an array of {array.dtype}" if array is not None else f"a {type(result).__name__}"
+        got = "nothing" if result is None else got
         raise ArgumentError(
             f"{name} returned {got}",
             "a gradient says how a number changes with the inputs, so there must be one that depends on them",
