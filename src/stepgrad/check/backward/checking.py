@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from stepgrad.check.backward import points
+from stepgrad.check.backward.adapters import adapted, at_other_points, functions_of_class, nothing_to_check
 from stepgrad.check.backward.calling import subject_of
+from stepgrad.check.backward.diagnosing import diagnose
+from stepgrad.check.backward.interface import interface_remarks
 from stepgrad.check.backward.judging import Blame, Judge, gradient_error, wrong_gradients
 from stepgrad.check.backward.report import BackwardReport, Finding, GradientCheck
 from stepgrad.check.backward.running import Run, Runner, Spot
-from stepgrad.check.backward.subject import Subject, short_name
+from stepgrad.check.backward.subject import Remark, Subject, short_name
 from stepgrad.check.backward.truth import Truth, truth_of
 from stepgrad.check.backward.watching import Watched, watched
 from stepgrad.tensor import Array
@@ -69,6 +72,17 @@ def check_backward(
 
 def _subjects(forward: Any, backward: Any, inputs: Any, rng: np.random.Generator) -> list[Subject]:
     """The subject at the given inputs, at others of the same shapes and, if that works, of other shapes."""
+    thing, given = (
+        (forward, backward if inputs is None else inputs) if backward is None or inputs is None else (None, None)
+    )
+    if thing is not None:
+        adapted_subject = adapted(thing, given)
+        if adapted_subject is not None:
+            return at_other_points(adapted_subject, rng)
+        pair = functions_of_class(thing)
+        if pair is None:
+            raise nothing_to_check(thing)
+        (forward, backward), inputs = pair, given
     first = subject_of(forward, backward, inputs)
     moved = [points.moved(inputs, rng), points.moved(inputs, rng)]
     sizes = points.free_sizes(inputs, rng)
@@ -91,35 +105,51 @@ def check_subjects(subjects: Sequence[Subject], tolerance: float, rng: np.random
             del error  # other sizes or numbers do not fit this forward
     runner = Runner(tuple(f for f in first.functions if isinstance(f, FunctionType)))
     runs = [runner.run(spot) for spot in spots]
+    remarks = remarks_of(spots[0], runs[0])
     same_shapes = [i for i, s in enumerate(spots) if _shapes(s) == _shapes(spots[0])]
     failed = [i for i in same_shapes if wrong_gradients(runs[i], spots[i], tolerance)]
     checks = _checks(spots, runs, same_shapes, tolerance)
     reference = "finite differences"
+    found = [_finding(first, remark) for remark in remarks]
     if not failed:
-        return BackwardReport(True, (), checks, len(same_shapes), reference, 0.0)
+        return BackwardReport(not found, tuple(found), checks, len(same_shapes), reference, 0.0, notes=first.notes)
     chosen = [i for i in same_shapes if i in failed][-1:]
     chosen += [i for i in range(len(spots)) if i not in same_shapes and not _broken(runs[i], runs[chosen[0]])]
-    if len(chosen) == 1:
-        chosen += [i for i in failed if i not in chosen][-1:]
+    chosen += [i for i in reversed(failed) if i not in chosen][: 3 - len(chosen)]
     judge = Judge(runner, [spots[i] for i in chosen], tolerance, time.perf_counter() + SECONDS)
-    blames = blame_all(judge)
-    findings = tuple(_finding(blame) for blame in blames)
-    return BackwardReport(False, findings, checks, len(same_shapes), reference, 0.0)
+    findings = (*found, *findings_of(judge))
+    return BackwardReport(False, findings, checks, len(same_shapes), reference, 0.0, notes=first.notes)
 
 
-def blame_all(judge: Judge) -> list[Blame]:
+def remarks_of(spot: Spot, run: Run) -> tuple[Remark, ...]:
+    """What is wrong with how forward and backward fit together."""
+    if run.error is not None:
+        return spot.subject.remarks
+    known = () if spot.truth is None else tuple(spot.truth.bases.values())
+    return interface_remarks(spot.subject, spot.downstream, spot.right, known)
+
+
+def _finding(subject: Subject, remark: Remark) -> Finding:
+    return Finding(
+        remark.gradient, None, "", remark.mistake, (remark.mistake,), None, remark.evidence, remark.text, subject.file
+    )
+
+
+def findings_of(judge: Judge) -> list[Finding]:
     """The wrong lines, each found with right values in place of the ones before."""
     blames: list[Blame] = []
+    findings: list[Finding] = []
     for _ in range(_MOST_BLAMES):
         blame = judge.next()
         if blame is None or any(b.key == blame.key and b.name == blame.name for b in blames):
             break
         blames.append(blame)
+        findings.append(diagnose(judge, blame))
         for plan, seen, right in zip(judge.plans, blame.seen, blame.right, strict=True):
             plan.update({(blame.key, s.count): v for s, v in zip(seen, right, strict=True)})
         if blame.enough:
             break
-    return blames
+    return findings
 
 
 _MOST_BLAMES = 5
@@ -127,11 +157,6 @@ _MOST_BLAMES = 5
 
 def _broken(run: Run, like: Run) -> bool:
     return run.error is not None and like.error is None
-
-
-def _finding(blame: Blame) -> Finding:
-    site = blame.site
-    return Finding(blame.name, site.line, site.code, "unknown", file=site.file)
 
 
 def _shapes(spot: Spot) -> list[tuple[int, ...]]:

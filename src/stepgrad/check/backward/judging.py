@@ -71,10 +71,12 @@ class Judge:
         self.indices = [Index(spot) for spot in self.spots]
         self.plans = self.plans or [{} for _ in self.spots]
 
-    def run(self, number: int, more: Values | None = None, edits: tuple[Edit, ...] = ()) -> Run:
+    def run(
+        self, number: int, more: Values | None = None, edits: tuple[Edit, ...] = (), scope_at: Key | None = None
+    ) -> Run:
         """Runs at a point, with what was exchanged so far and more."""
         plan = {**self.plans[number], **(more or {})}
-        return self.runner.run(self.spots[number], plan, (*self.edits, *edits))
+        return self.runner.run(self.spots[number], plan, (*self.edits, *edits), scope_at=scope_at)
 
     def wrong(self, run: Run, number: int) -> set[str]:
         """The inputs whose gradient is wrong, or missing where it was there before."""

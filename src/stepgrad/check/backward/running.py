@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FunctionType
+from types import FrameType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ class Run:
         error: what it raised, if it did.
         error_line: the user's line that raised.
         context: what it ran on, perhaps changed in place.
+        scope: the local variables at the first run of the site that was asked for.
     """
 
     seen: list[Seen]
@@ -62,6 +64,7 @@ class Run:
     error: BaseException | None = None
     error_line: int | None = None
     context: Any = None
+    scope: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +110,14 @@ class Runner:
                 self.plain.append(made)
                 self.sites.update({key_of(made, i): site for i, site in enumerate(made.sites)})
 
-    def run(self, spot: Spot, plan: Plan | None = None, edits: Sequence[Edit] = (), context: Any = None) -> Run:
+    def run(
+        self,
+        spot: Spot,
+        plan: Plan | None = None,
+        edits: Sequence[Edit] = (),
+        context: Any = None,
+        scope_at: Key | None = None,
+    ) -> Run:
         """Runs the backward once on fresh copies.
 
         Args:
@@ -115,11 +125,12 @@ class Runner:
             plan: values to exchange.
             edits: changes to the source, all in one function.
             context: run on this very context instead of a copy of the spot's.
+            scope_at: the site whose local variables are wanted.
         """
         functions = self.plain if not edits else self._with(tuple(edits))
         if functions is None:
             return Run([], {}, SyntaxError("the edit is not Python"))
-        hook = _Recorder(spot.subject, plan or {})
+        hook = _Recorder(spot.subject, plan or {}, scope_at)
         context = copied(spot.context) if context is None else context
         try:
             with watching(functions, hook), np.errstate(all="ignore"):
@@ -127,8 +138,8 @@ class Runner:
         except ArgumentError:  # it could not be called
             raise
         except Exception as error:
-            return Run(hook.seen, {}, error, self._line(error), context)
-        return Run(hook.seen, gradients, context=context)
+            return Run(hook.seen, {}, error, self._line(error), context, hook.scope)
+        return Run(hook.seen, gradients, context=context, scope=hook.scope)
 
     def _with(self, edits: tuple[Edit, ...]) -> list[Watched] | None:
         if edits not in self._edited:
@@ -155,6 +166,14 @@ class Runner:
         return lines[-1] if lines else None
 
 
+def _users_frame() -> FrameType:
+    """The innermost frame that is not of this file."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename == __file__ and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
+
+
 def _inside(edit: Edit, plain: Watched) -> bool:
     lines = [site.span[0] for site in plain.sites] + [site.span[2] for site in plain.sites]
     return bool(lines) and min(lines) <= edit.span[0] <= max(lines)
@@ -168,13 +187,16 @@ def key_of(plain: Watched, number: int) -> Key:
 class _Recorder:
     """The hook: notes copies of what is assigned, and exchanges what the plan says."""
 
-    def __init__(self, subject: Subject, plan: Plan) -> None:
-        self.subject, self.plan = subject, plan
+    def __init__(self, subject: Subject, plan: Plan, scope_at: Key | None) -> None:
+        self.subject, self.plan, self.scope_at = subject, plan, scope_at
+        self.scope: dict[str, Any] = {}
         self.seen: list[Seen] = []
         self._counts: dict[Key, int] = {}
         self._latest: dict[Key, int] = {}
 
     def _note(self, site: Key, name: str, value: Any, whole: bool = False) -> Any:
+        if site == self.scope_at and not self.scope:
+            self.scope = copied(_users_frame().f_locals)
         array = self.subject.as_array(value)
         if array is None:
             return value
