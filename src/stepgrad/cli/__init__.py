@@ -9,7 +9,7 @@ import typer
 
 from stepgrad.errors import StepgradError
 
-COMMANDS = ("train", "predict", "explain", "check", "bench")
+COMMANDS = ("train", "predict", "explain", "check", "doctor", "bench")
 
 app = typer.Typer(
     name="stepgrad",
