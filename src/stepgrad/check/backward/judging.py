@@ -301,5 +301,9 @@ def gradient_error(spot: Spot, name: str, gradient: object) -> float:
     array = spot.subject.as_array(gradient)
     if array is None or array.dtype.kind not in "fiub":
         return float("inf")
-    largest = max((float(np.max(np.abs(v))) for v in spot.right.values() if v.size), default=0.0)
-    return error_of(array, spot.right[name], 1e-4 * largest)
+    right = spot.right[name]
+    largest = max((float(np.nanmax(np.abs(v))) for v in spot.right.values() if v.size), default=0.0)
+    compared = ~np.isnan(right)
+    if array.shape == right.shape and spot.truth is None:
+        array, right = array[compared], right[compared]
+    return error_of(array, right, 1e-4 * largest)

@@ -103,8 +103,8 @@ class BackwardReport:
     def __repr__(self) -> str:
         right = [g for g in self.gradients if g.ok]
         number = f"{len(right)} gradient{'' if len(right) == 1 else 's'}"
-        agree = f"agree{'s' if len(right) == 1 else ''} with {self.reference} ({number}, max relative error "
-        agree += f"{self.max_error:.0e})"
+        error = max(self.max_error, self.difference_error)
+        agree = f"agrees with {self.reference} ({number}, max relative error {error:.0e})"
         if self.ok:
             lines = [f"backward is right: everything {agree} at {self.points} points"]
         else:

@@ -78,6 +78,7 @@ class Spot:
         right: input -> its right gradient.
         downstream: what the backward begins with; None for a loss.
         expected: the inputs whose gradient has to be returned.
+        difference: how far the right gradients are from finite differences.
     """
 
     subject: Subject
@@ -87,6 +88,7 @@ class Spot:
     right: Mapping[str, Array]
     downstream: Any = None
     expected: frozenset[str] = frozenset()
+    difference: float = 0.0
 
 
 @dataclass
