@@ -273,7 +273,7 @@ def _flow(run: Run) -> str:
     if way is not None:
         facts.append(f"on its way back the gradient changes by a factor of {number(way.per_layer)} per layer")
     if run.samples:
-        facts.append(f"its norm is {number(middle(s.gradient_norm for s in run.samples))} (median)")
+        facts.append(f"the norm of the gradient is {number(middle(s.gradient_norm for s in run.samples))} (median)")
     return ", ".join(facts)
 
 
@@ -290,7 +290,7 @@ def _descent(run: Run) -> str:
     facts.append(f"the best step along it is {number(middle(d.best_factor for d in seen))} of the one taken")
     changes = middle(s.update_norm / s.weight_norm for s in run.samples if s.weight_norm > 0)
     facts.append(f"an update changes {percent(changes)} of the weights' size")
-    return ", ".join(facts) + f" (medians of {plural(len(seen), 'examined step')})"
+    return f"{plural(len(seen), 'step')} examined: " + ", ".join(facts)
 
 
 def _course(run: Run) -> str:

@@ -74,11 +74,13 @@ def _verdict(verdict: Verdict, depth: int) -> Iterator[Text]:
     yield Text.assemble((title, _COLOURS[verdict.severity]), f"   {when(verdict)}")
     inner = indent + "  "
     yield from _wrapped(sentence(verdict.says), inner, inner)
-    for evidence in verdict.evidence:
-        if depth and evidence.threshold is None:
-            continue  # a consequence is told shortly
+    # A consequence is told shortly.
+    told = [e for e in verdict.evidence if e.threshold is not None or not depth]
+    for number, evidence in enumerate(told):
         value = evidence.text + (f"  ({evidence.limit})" if evidence.limit else "")
-        yield from _wrapped(f"{evidence.what}: {value}", _label(inner, "seen"), inner + " " * _LABEL)
+        following = inner + " " * _LABEL
+        label = _label(inner, "" if number else "seen")
+        yield from _wrapped(f"{evidence.what}: {value}", label, following + "  ")
     if not depth:
         yield from _wrapped(sentence(verdict.remedy), _label(inner, "do"), inner + " " * _LABEL)
 

@@ -43,6 +43,12 @@ WEIGHTS_SMALL = Threshold(
     "each layer then makes the signal 8 times smaller, and so the gradient on its way back; the usual default "
     "initialisation, uniform within ±1/√in, has 0.41 of He's",
 )
+COMPOUND = Threshold(
+    "product over the layers of how much larger than that their initial weights are",
+    50.0,
+    True,
+    "factors that are harmless in one layer multiply; judged where each is at least 1.4",
+)
 SAME = Threshold(
     "initial standard deviation of a hidden layer's weights",
     0.0,
@@ -87,34 +93,25 @@ def unnormalised(run: Run) -> Finding | None:
 
 def poor_initialisation(run: Run) -> Finding | None:
     hidden = hidden_layers(run)
-    last = signal_layers(run)[-1:]
     same = [layer for _, layer in hidden if _is_same(run, layer)]
     if same:
         return _symmetric(run, same)
-    ratios = {}
-    for position, layer in hidden + last:
-        ratio = _ratio(layer)
-        normed = position + 1 < len(run.layers) and is_norm(run.layers[position + 1])
-        if ratio is None or normed:  # what follows sets the size anew, so that this layer's own does not matter
-            continue
-        small = WEIGHTS_SMALL.holds(ratio) and (position, layer) in hidden  # a last layer near 0 is a known good start
-        if WEIGHTS_LARGE.holds(ratio) or small:
-            ratios[layer.name] = (layer, ratio)
-    if not ratios:
+    off = _off(run)
+    if not off:
         return None
-    worst, ratio = max(ratios.values(), key=lambda pair: abs(math.log(max(pair[1], 1e-30))))
+    worst, ratio = max(off, key=lambda pair: abs(math.log(max(pair[1], 1e-30))))
     ideal = worst.expected.ideal_weight_std if worst.expected else None
     initialise = "kaiming_normal" if worst.activation in _RECTIFIERS else "xavier_normal"
     evidence = [
         Evidence(f"{WEIGHTS_LARGE.what}: {place(layer)}", r, WEIGHTS_LARGE if r > 1 else WEIGHTS_SMALL)
-        for layer, r in list(ratios.values())[:4]
+        for layer, r in off[:4]
     ]
     return Finding(
         f"the weights of layer {place(worst)} begin with a standard deviation of {number(worst.weight_std or 0)}, "
         f"{number(ratio if ratio > 1 else 1 / max(ratio, 1e-30))} times {'more' if ratio > 1 else 'less'} than the "
         f"{number(ideal or 0)} that would keep the signal's size"
-        + (f"; {len(ratios) - 1} more like it" if len(ratios) > 1 else ""),
-        (*evidence, *_first_loss(run)),
+        + (f"; {len(off) - 1} more like it" if len(off) > 1 else ""),
+        (*evidence, Evidence(COMPOUND.what, math.prod(r for _, r in off), COMPOUND), *_first_loss(run)),
         f"use weight_init=sg.nn.initialise.{initialise} for {worst.name}: a standard deviation of {number(ideal or 0)} "
         f"for {worst.fan_in} inputs",
         layer=worst.name,
@@ -122,6 +119,24 @@ def poor_initialisation(run: Run) -> Finding | None:
 
 
 _RECTIFIERS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "celu", "mish", "hardswish", "softplus")
+
+
+def _off(run: Run) -> list[tuple[Layer, float]]:
+    """The layers whose initial weights are too large or small, with their ratio to those that keep the signal's "
+    "size."""
+    hidden, off, large = hidden_layers(run), [], []
+    normed = {layer.before for layer in run.layers if is_norm(layer)}  # their own size does not matter
+    for place_and_layer in signal_layers(run):
+        layer = place_and_layer[1]
+        ratio = _ratio(layer)
+        if ratio is None or layer.name in normed:
+            continue
+        if ratio >= 1.4:
+            large.append((layer, ratio))
+        # A last layer near 0 is a known good start.
+        if WEIGHTS_LARGE.holds(ratio) or (WEIGHTS_SMALL.holds(ratio) and place_and_layer in hidden):
+            off.append((layer, ratio))
+    return large if COMPOUND.holds(math.prod(r for _, r in large)) and len(large) >= len(off) else off
 
 
 def _ratio(layer: Layer) -> float | None:
@@ -167,7 +182,7 @@ _NET = """\
 import numpy as np
 import stepgrad as sg
 
-X = np.random.default_rng(0).standard_normal((256, 8))
+X = np.random.default_rng(0).standard_normal((256, 8), dtype=np.float32)
 y = (X[:, 0] > X[:, 1]).astype(int)
 """
 
@@ -215,7 +230,7 @@ POOR = Entry(
     reads="The standard deviation of each layer's initial weights against that of Glorot's or He's initialisation for "
     "its fan-in, fan-out and activation. Layers whose size a norm layer sets anew are left out, and so is a small last "
     "layer.",
-    thresholds=(WEIGHTS_LARGE, WEIGHTS_SMALL, SAME),
+    thresholds=(WEIGHTS_LARGE, WEIGHTS_SMALL, COMPOUND, SAME),
     remedy="`sg.nn.initialise.kaiming_normal` before relu and its like, `xavier_normal` before tanh and sigmoid.",
     causes=(),
     judge=poor_initialisation,

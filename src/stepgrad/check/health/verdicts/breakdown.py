@@ -89,7 +89,7 @@ def _remedy(run: Run, since: int) -> str:
 def exploding_loss(run: Run) -> Finding | None:
     begin, end, _ = smooth_ends(run.losses)
     losses = finite(run.losses)
-    usual = max(begin if not losses else min(begin, losses[0]), 0.0) or baseline(run) or 0.0
+    usual = begin if begin > 0 else baseline(run) or 0.0
     if not losses or not usual > 0 or len(run.losses) < 3:
         return None
     peak = max(losses)
@@ -115,7 +115,7 @@ import contextlib
 import numpy as np
 import stepgrad as sg
 
-X = np.random.default_rng(0).standard_normal((256, 8))
+X = np.random.default_rng(0).standard_normal((256, 8), dtype=np.float32)
 y = X @ np.arange(8.0).reshape(8, 1)
 """
 _END = """\

@@ -294,7 +294,7 @@ _START = """\
 import numpy as np
 import stepgrad as sg
 
-X = np.random.default_rng(0).standard_normal((256, 8))
+X = np.random.default_rng(0).standard_normal((256, 8), dtype=np.float32)
 """
 _END = """\
 health = sg.health(model, loss, optimizer)
@@ -397,7 +397,10 @@ X[:, 0] = np.sort(X[:, 0])
     + """health = sg.health(model, loss, optimizer)
 for step in range(80):
     rows = np.arange(32) + 32 * (step % 8)
-    optimizer.step(sg.backward(loss(model(X[rows]), y[rows]), model.parameters()))
+    health.before(X[rows], y[rows])
+    value = loss(model(X[rows]), y[rows])
+    optimizer.step(sg.backward(value, model.parameters()))
+    health.after(value)
 print(health.report())
 """,
     cure=(("rows = np.arange(32) + 32 * (step % 8)", "rows = np.random.default_rng(step).permutation(256)[:32]"),),
@@ -426,7 +429,7 @@ IMBALANCE = Entry(
     cure=(
         (
             "loss = sg.losses.cross_entropy",
-            "loss = lambda outputs, y: sg.losses.cross_entropy(outputs, y, weight=[0.5, 10.0])",
+            "\n\ndef loss(outputs, y):\n    return sg.losses.cross_entropy(outputs, y, weight=[0.5, 10.0])\n\n",
         ),
     ),
 )

@@ -41,6 +41,12 @@ LEVEL = Threshold(
     False,
     "what still falls is not at its end",
 )
+WORSE = Threshold(
+    LITTLE.what,
+    1.2,
+    True,
+    "a loss that is well above that of a constant answer is not a matter of the model's size; other verdicts say why",
+)
 FEWEST_EPOCHS = 4
 
 
@@ -95,7 +101,7 @@ def underfitting(run: Run) -> Finding | None:
     _, end, _ = smooth_ends(losses)
     _, before, _ = smooth_ends(losses[: half + max(1, half // 10)])
     level, share = (before - end) / end if end > 0 else math.inf, end / reference
-    if not (LITTLE.holds(share) and LEVEL.holds(level)):
+    if not (LITTLE.holds(share) and LEVEL.holds(level)) or WORSE.holds(share):
         return None
     size = sum(p.size for p in run.parameters)
     best = middle(d.best_factor for d in descents(run))
@@ -141,7 +147,7 @@ OVERFITTING = Entry(
     causes=("learning-rate-too-high",),
     judge=overfitting,
     example=_START
-    + """X = rng.standard_normal((80, 20))
+    + """X = rng.standard_normal((80, 20), dtype=np.float32)
 y = (X[:, 0] + rng.standard_normal(80) > 0).astype(int)
 
 model = sg.nn.Sequential(sg.nn.Linear(20, 128, key=0), sg.nn.ReLU(), sg.nn.Linear(128, 2, key=1))
@@ -192,7 +198,7 @@ UNDERFITTING = Entry(
     ),
     judge=underfitting,
     example=_START
-    + """X = rng.standard_normal((400, 2))
+    + """X = rng.standard_normal((400, 2), dtype=np.float32)
 y = (X[:, 0] * X[:, 1] > 0).astype(int)
 
 model = sg.nn.Linear(2, 2, key=0)

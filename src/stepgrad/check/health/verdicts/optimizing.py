@@ -164,7 +164,7 @@ _START = """\
 import numpy as np
 import stepgrad as sg
 
-X = np.random.default_rng(0).standard_normal((256, 8))
+X = np.random.default_rng(0).standard_normal((256, 8), dtype=np.float32)
 y = (X[:, 0] > X[:, 1]).astype(int)
 
 model = sg.nn.Sequential(sg.nn.Linear(8, 16, key=0), sg.nn.Tanh(), sg.nn.Linear(16, 2, key=1))
@@ -210,12 +210,19 @@ ALWAYS_CLIPPED = Entry(
     judge=clipped,
     example=_START
     + """optimizer = sg.optim.SGD(model.parameters(), lr=1.0)
-health = sg.health(model, loss, optimizer)
+
+
+def clipped(grads):
+    return sg.optim.clip_by_norm(grads, max_norm=0.01)[0]
+
+
+health = sg.health(model, loss, optimizer, prepare=clipped)
 for step in range(80):
     rows = np.arange(32) + 32 * (step % 8)
-    grads = sg.backward(loss(model(X[rows]), y[rows]), model.parameters())
-    grads, norm = sg.optim.clip_by_norm(grads, max_norm=0.01)
-    optimizer.step(grads)
+    health.before(X[rows], y[rows])
+    value = loss(model(X[rows]), y[rows])
+    optimizer.step(clipped(sg.backward(value, model.parameters())))
+    health.after(value)
 print(health.report())
 """,
     cure=(("max_norm=0.01", "max_norm=2.0"),),

@@ -71,10 +71,11 @@ def frozen(run: Run) -> Finding | None:
 
 def _stuck(run: Run) -> list[ParameterInfo]:
     """Trained parameters that had a gradient in several steps, and never changed."""
-    stuck = []
+    stuck, rate = [], run.settings.learning_rate
     for p in _with(run, "trained"):
         course = [s for _, s in run.parameter_course(p.name)]
-        pushed = [s for s in course if s.gradient_norm > 0]
+        # A gradient that is lost in rounding is another matter.
+        pushed = [s for s in course if s.gradient_norm > 0 and (rate == 0 or rate * s.gradient_norm > 1e-6 * s.norm)]
         if len(pushed) >= 3 and all(s.update_norm <= UNMOVED.value for s in course):
             stuck.append(p)
     return stuck
@@ -97,16 +98,19 @@ def disconnected(run: Run) -> Finding | None:
 
 
 _DATA = """\
+import contextlib
+
 import numpy as np
 import stepgrad as sg
 
-X = np.random.default_rng(0).standard_normal((256, 8))
+X = np.random.default_rng(0).standard_normal((256, 8), dtype=np.float32)
 y = (X[:, 0] > X[:, 1]).astype(int)
 """
 
 _END = """\
 health = sg.health(model, loss, optimizer)
-sg.fit(model, loss, optimizer, (X, y), epochs=5, callbacks=[health], progress=False)
+with contextlib.suppress(sg.errors.GradientError):  # fit refuses it
+    sg.fit(model, loss, optimizer, (X, y), epochs=5, callbacks=[health], progress=False)
 print(health.report())
 """
 
@@ -159,16 +163,19 @@ FROZEN = Entry(
     + """
 model = sg.nn.Sequential(sg.nn.Linear(8, 16, key=0), sg.nn.ReLU(), sg.nn.Linear(16, 2, key=1))
 loss, mine = sg.losses.cross_entropy, model.parameters()
-optimizer = sg.optim.Adam([mine["2.weight"], mine["2.bias"]], lr=0.01)
+trained = ["2.weight", "2.bias"]
+optimizer = sg.optim.Adam({name: mine[name] for name in trained}, lr=0.01)
 health = sg.health(model, loss, optimizer)
 for step in range(40):
     rows = np.arange(32) + 32 * (step % 8)
+    health.before(X[rows], y[rows])
     value = loss(model(X[rows]), y[rows])
     grads = sg.backward(value, mine)
-    optimizer.step([grads["2.weight"], grads["2.bias"]])
+    optimizer.step({name: grads[name] for name in trained})
+    health.after(value)
 print(health.report())
 """,
-    cure=(),
+    cure=(('trained = ["2.weight", "2.bias"]', "trained = list(mine)"),),
 )
 
 DISCONNECTED = Entry(

@@ -36,14 +36,16 @@ def first_part(run: Run, share: float) -> Sequence[Sample]:
 def smooth_ends(losses: Sequence[float]) -> tuple[float, float, float]:
     """The loss at the beginning and end, each a mean over some steps, and the least such mean in between.
 
-    Windows are a tenth of the run: batches differ, and a single step says little.
+    Windows are a tenth of the run: batches differ, and a single step says little. But where the loss rises at once,
+    the first step alone says what it began with.
     """
     kept = finite(losses)
     if not kept:
         return math.nan, math.nan, math.nan
     window = max(1, len(kept) // 10)
     means = [sum(kept[i : i + window]) / window for i in range(0, len(kept) - window + 1, window)]
-    return means[0], means[-1], min(means)
+    begin = means[0] if means[0] < 1.5 * kept[0] else kept[0]
+    return begin, means[-1], min(begin, *means)
 
 
 def baseline(run: Run) -> float | None:
@@ -60,7 +62,8 @@ def baseline(run: Run) -> float | None:
 
 
 def is_norm(layer: Layer) -> bool:
-    return layer.kind.startswith(NORMS)
+    """It sets the size of the signal anew, or scales it: it has no matrix of weights."""
+    return layer.kind.startswith(NORMS) or layer.fan_in is None
 
 
 def signal_layers(run: Run) -> list[tuple[int, Layer]]:

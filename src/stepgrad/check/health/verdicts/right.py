@@ -67,7 +67,7 @@ WRONG_GRADIENT = Entry(
 import numpy as np
 import stepgrad as sg
 
-X = np.random.default_rng(0).standard_normal((256, 8))
+X = np.random.default_rng(0).standard_normal((256, 8), dtype=np.float32)
 y = (X[:, :1] > X[:, 1:2]).astype(np.float32)
 
 

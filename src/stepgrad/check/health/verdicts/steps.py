@@ -15,7 +15,7 @@ from stepgrad.check.health.verdicts.entry import (
     number,
     percent,
 )
-from stepgrad.check.health.verdicts.reading import descents, middle, smooth_ends
+from stepgrad.check.health.verdicts.reading import descents, first_part, middle, smooth_ends
 
 OVERSHOT = Threshold(
     "share of examined steps after which the loss of their own batch is higher than before",
@@ -30,6 +30,12 @@ FAR = Threshold(
     0.1,
     True,
     "about a thousandth is usual, and a hundredth lively; at a tenth the weights are others after ten steps",
+)
+LEAP = Threshold(
+    "largest length of an update over the norm of the weights, in the first tenth of the samples",
+    1.0,
+    True,
+    "such a step puts the weights anywhere: nothing is left of the initial values",
 )
 NO_PROGRESS = Threshold(
     "loss at the end, over the loss at the beginning (means over a tenth of the run)",
@@ -63,22 +69,33 @@ SLOW = Threshold(
 )
 
 
+GAIN = Threshold(
+    "what steps 10 times longer (or the best, if that is less) would take off the loss in a run of this length, over "
+    "the loss at the end",
+    0.3,
+    True,
+    "where longer steps would gain little, it is not their length that keeps the loss up; judged on batches that the "
+    "step was not made from, so that the noise of single batches is not taken for progress",
+)
+
+
 def too_high(run: Run) -> Finding | None:
     seen = descents(run)
     begin, end, least = smooth_ends(run.losses)
     far = middle(s.update_norm / s.weight_norm for s in run.samples if s.weight_norm > 0)
+    leap = max((s.update_norm / s.weight_norm for s in first_part(run, 0.1) if s.weight_norm > 0), default=math.nan)
     overshot = [d for d in seen if d.actual > 0]
     share = len(overshot) / len(seen) if seen else math.nan
     progress = end / begin if begin > 0 else math.nan
     restless = end / least if least > 0 else math.nan
     broke = bool(run.losses) and not math.isfinite(run.losses[-1])
     stuck = broke or NO_PROGRESS.holds(progress) or RESTLESS.holds(restless)
-    if not stuck or not (OVERSHOT.holds(share) or FAR.holds(far)):
+    if not stuck or not (OVERSHOT.holds(share) or FAR.holds(far) or LEAP.holds(leap)):
         return None
     best = middle(d.best_factor for d in seen)
     rate = run.settings.learning_rate
-    factor = min(0.5, best) if best > 0 else 0.1
-    evidence = [Evidence(FAR.what, far, FAR)]
+    factor = min(0.5, best, 0.1 / leap if leap > 1 else 1.0) if best > 0 else 0.1
+    evidence = [Evidence(FAR.what, far, FAR), Evidence(LEAP.what, leap, LEAP)]
     if seen:
         evidence.insert(0, Evidence(OVERSHOT.what, percent(share), OVERSHOT))
         evidence.append(Evidence("best step along the update, over the step taken (median)", best))
@@ -89,6 +106,8 @@ def too_high(run: Run) -> Finding | None:
         f"{len(overshot)} of {len(seen)} examined steps raised the loss of their own batch"
         if OVERSHOT.holds(share)
         else f"each step changes the weights by {percent(far)} of their size"
+        if FAR.holds(far)
+        else f"one of the first steps changed the weights by {number(leap)} times their size"
     )
     return Finding(
         f"{measured}, and the loss went from {number(begin)} to {number(end)} (least {number(least)})",
@@ -106,7 +125,8 @@ def too_low(run: Run) -> Finding | None:
     if not seen or not begin > 0:
         return None
     room, straight, progress = middle(d.best_factor for d in seen), _ratio(run), end / begin
-    if not (ROOM.holds(room) and STRAIGHT.holds(straight) and SLOW.holds(progress)):
+    gain = _gain(run, room) / end if end > 0 else math.nan
+    if not (ROOM.holds(room) and STRAIGHT.holds(straight) and SLOW.holds(progress) and GAIN.holds(gain)):
         return None
     rate = run.settings.learning_rate
     largest = max(max(d.factors) for d in seen)
@@ -120,12 +140,19 @@ def too_low(run: Run) -> Finding | None:
             Evidence(ROOM.what, room, ROOM),
             Evidence(STRAIGHT.what, straight, STRAIGHT),
             Evidence(SLOW.what, progress, SLOW),
+            Evidence(GAIN.what, gain, GAIN),
             Evidence(FAR.what, far),
         ),
         f"set lr={_rounded(rate * min(room, 10.0))} (now {rate:g}), and judge again",
         since=seen[0].step,
         until=seen[-1].step,
     )
+
+
+def _gain(run: Run, room: float) -> float:
+    """What steps as long as `room` allows, and 10 times at most, would gain in this run if each gained the same."""
+    changes = [d.actual if d.next_batch_change is None else d.next_batch_change for d in descents(run)]
+    return max(0.0, -middle(changes)) * len(run.losses) * min(room, 10.0)
 
 
 def _ratio(run: Run) -> float:
@@ -142,7 +169,7 @@ import contextlib
 import numpy as np
 import stepgrad as sg
 
-X = np.random.default_rng(0).standard_normal((256, 8))
+X = np.random.default_rng(0).standard_normal((256, 8), dtype=np.float32)
 y = (X[:, 0] > X[:, 1]).astype(int)
 
 model = sg.nn.Sequential(sg.nn.Linear(8, 16, key=0), sg.nn.Tanh(), sg.nn.Linear(16, 2, key=1))
@@ -166,9 +193,9 @@ TOO_HIGH = Entry(
     reads="The loss along the update of a few steps, on the batch the update was made from: whether it falls as the "
     "gradient predicts, and where it is least. The length of updates against the size of the weights. The loss of "
     "every step.",
-    thresholds=(OVERSHOT, FAR, NO_PROGRESS, RESTLESS),
+    thresholds=(OVERSHOT, FAR, LEAP, NO_PROGRESS, RESTLESS),
     remedy="Multiply the learning rate by the best factor that the line search found, a half at most.",
-    causes=("wrong-gradient", "unnormalised-inputs", "poor-initialisation"),
+    causes=("wrong-gradient", "unnormalised-inputs", "poor-initialisation", "exploding-gradients"),
     judge=too_high,
     example=_START + "optimizer = sg.optim.SGD(model.parameters(), lr=300.0)\n" + _END,
     cure=(("lr=300.0", "lr=0.3"),),
@@ -185,7 +212,7 @@ TOO_LOW = Entry(
     reads="The loss along the update of a few steps: how much longer the best step would be, and whether the loss "
     "falls as "
     "the gradient predicts. The loss of every step.",
-    thresholds=(ROOM, STRAIGHT, SLOW),
+    thresholds=(ROOM, STRAIGHT, SLOW, GAIN),
     remedy="Multiply the learning rate by the best factor that the line search found, at most 10 at a time.",
     causes=("vanishing-gradients", "always-clipped", "adam-epsilon", "disconnected-parameters"),
     judge=too_low,

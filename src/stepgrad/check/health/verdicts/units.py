@@ -150,7 +150,7 @@ _START = """\
 import numpy as np
 import stepgrad as sg
 
-X = np.random.default_rng(0).standard_normal((256, 8))
+X = np.random.default_rng(0).standard_normal((256, 8), dtype=np.float32)
 y = (X[:, 0] > X[:, 1]).astype(int)
 """
 
