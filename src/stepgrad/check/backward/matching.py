@@ -1,0 +1,205 @@
+"""Which known mistakes would have produced the wrong value of a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from stepgrad.check.backward.clue import Clue, Sighting
+from stepgrad.check.backward.mistakes import CATALOGUE, RANK, Guess, Mistake
+from stepgrad.check.backward.mistakes.scale import FAMILY as SCALES
+from stepgrad.check.backward.scene import Point, Scene, agree, ratio
+from stepgrad.check.backward.structure import differences, structure
+from stepgrad.tensor import Array
+
+UNKNOWN = "unknown"
+"""The name for what matches nothing."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """A mistake that explains a wrong line.
+
+    Attributes:
+        mistake: its name in the catalogue, or "unknown".
+        detail: what was found, in the user's names.
+        fix: a line of code that is right, where one can be written.
+        advice: what to do about it, in general.
+        evidence: numbers: how far the wrong value is from the right one and from what the mistake gives.
+        also: a second mistake that is needed as well to explain the value.
+    """
+
+    mistake: str
+    detail: str
+    fix: str | None = None
+    advice: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    also: str | None = None
+
+
+def match(clue: Clue) -> list[Match]:
+    """The mistakes that explain a clue, likeliest first.
+
+    A mistake explains it if it would have given the wrong value at every point (relative error below
+    1e-7), or if a fact shows it. Pairs, such as a transpose and its mean, are tried where nothing else does.
+    What nothing explains is "unknown", with what can be said of its structure as evidence.
+
+    Returns:
+        At least one match; each mistake once.
+    """
+    by_fact = [_by_fact(clue, m) for m in CATALOGUE.values() if m.facts & clue.facts]
+    scenes = _scenes(clue)
+    by_value: list[_Explained] = []
+    near: list[_Explained] = []
+    for scene in scenes:
+        by_value += _search(scene, near)
+        if by_value:
+            break
+    by_value.sort(key=lambda e: (e.contradicted, RANK[e.mistake.name]))
+    found = by_fact + [e.match for e in by_value]
+    found = found or list(_pairs(near))
+    if not found:
+        detail, evidence = structure(scenes[0]) if scenes else ("there is no value to look at", {})
+        return [Match(UNKNOWN, detail, evidence=evidence)]
+    unique: dict[str, Match] = {}
+    for each in found:
+        unique.setdefault(each.mistake, each)
+    return list(unique.values())
+
+
+def _scenes(clue: Clue) -> list[Scene]:
+    """The line as it is; and for a line that adds to its variable, what it adds."""
+    if not clue.sightings:
+        return []
+    scenes = [Scene(clue)]
+    if all(_adds(clue, s) for s in clue.sightings):
+        scenes.append(Scene(clue, added=True))
+    return scenes
+
+
+def _adds(clue: Clue, sighting: Sighting) -> bool:
+    before = sighting.known.get(clue.gradient)
+    if before is None or sighting.wrong is None or np.shape(before) != np.shape(sighting.right):
+        return False
+    return np.shape(sighting.wrong) == np.shape(before) and not np.array_equal(before, sighting.wrong)
+
+
+def _by_fact(clue: Clue, mistake: Mistake) -> Match:
+    facts = sorted(mistake.facts & clue.facts)
+    return Match(mistake.name, mistake.sentence, advice=mistake.fix, evidence={"facts": facts})
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """A guess that gives the wrong value; or a multiple of it, or its transpose."""
+
+    mistake: Mistake
+    guess: Guess
+    scene: Scene
+    transposed: bool = False
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether the line reads nothing by the name that the mistake brings in."""
+        brings, mentioned = self.guess.brings, self.scene.mentions
+        return bool(brings and mentioned and brings not in mentioned)
+
+    @property
+    def match(self) -> Match:
+        evidence = {"points": len(self.scene.points), **differences(self.scene)}
+        return Match(self.mistake.name, self.guess.detail, self.guess.fix, self.mistake.fix, evidence)
+
+
+def _search(scene: Scene, near: list[_Explained]) -> Iterator[_Explained]:
+    """The guesses that explain the line. Those that nearly do are put into `near`."""
+    first, rest = scene.points[0], scene.points[1:]
+    with np.errstate(all="ignore"):
+        for mistake in CATALOGUE.values():
+            for guess in mistake.candidates(scene):
+                value = _computed(guess, first)
+                if first.wrong is None or value is None:
+                    if first.wrong is value and _reads_so(scene, guess) and not any(_computed(guess, p) for p in rest):
+                        yield _Explained(mistake, guess, scene)
+                        break
+                elif agree(first.wrong, value):
+                    if all(_agrees(p, _computed(guess, p)) for p in rest):
+                        yield _Explained(mistake, guess, scene)
+                        break
+                elif mistake not in SCALES.mistakes:
+                    if ratio(first.wrong, value) is not None:
+                        near.append(_Explained(mistake, guess, scene))
+                    elif value.ndim == 2 and ratio(first.wrong, value.T) is not None:
+                        near.append(_Explained(mistake, guess, scene, transposed=True))
+
+
+def _computed(guess: Guess, point: Point) -> Array | None:
+    """The guess's value; None where NumPy refuses the shapes."""
+    try:
+        return guess.value(point)
+    except (ValueError, TypeError, IndexError, KeyError):
+        return None
+
+
+def _agrees(point: Point, value: Array | None) -> bool:
+    return value is not None and point.wrong is not None and agree(point.wrong, value)
+
+
+def _reads_so(scene: Scene, guess: Guess) -> bool:
+    """For a line that raised: whether its text looks like the mistake."""
+    if guess.reads is not None:
+        return guess.reads(scene.clue.code)
+    return guess.brings is not None and guess.brings in scene.mentions
+
+
+def _pairs(near: list[_Explained]) -> Iterator[Match]:
+    """Two mistakes at once: one that gives a multiple of the wrong value, and what the factor is."""
+    found: list[tuple[int, Match]] = []
+    for each in near:
+        values = [_computed(each.guess, p) for p in each.scene.points]
+        turned = [v.T if v is not None and each.transposed else v for v in values]
+        pairs = list(zip(each.scene.points, turned, strict=True))
+        factors = [ratio(p.wrong, v) if p.wrong is not None and v is not None else None for p, v in pairs]
+        if None in factors:
+            continue
+        whole = [f for f in factors if f is not None]
+        scaled = _scale_mistake(each.scene, whole)
+        second = "transposed" if each.transposed else scaled
+        if second is None or second == each.mistake.name or (each.transposed and scaled is None and not _unit(whole)):
+            continue
+        detail = f"{each.guess.detail}; and besides that: {second}"
+        evidence = {"points": len(whole), "factors": whole, **differences(each.scene)}
+        match = Match(each.mistake.name, detail, None, each.mistake.fix, evidence, also=second)
+        found.append((RANK[each.mistake.name], match))
+    found.sort(key=lambda pair: pair[0])
+    for _, first in found[:_MOST_PAIRS]:
+        yield first
+    for _, first in found[:1]:
+        other = CATALOGUE[first.also or ""]
+        yield Match(other.name, first.detail, None, other.fix, first.evidence, also=first.mistake)
+
+
+_MOST_PAIRS = 3
+
+
+def _unit(factors: list[float]) -> bool:
+    return all(abs(f - 1) < 1e-6 for f in factors)
+
+
+def _scale_mistake(scene: Scene, factors: list[float]) -> str | None:
+    """The mistake of scale that multiplies with these numbers."""
+    points = [
+        replace(p, wrong=p.right * f) for p, f in zip(scene.points, factors, strict=True)
+    ]  # as if only the factor were wrong
+    scaled = scene.at(points)
+    explained = [e.mistake.name for m in SCALES.mistakes for e in _first(scaled, m)]
+    return min(explained, key=RANK.__getitem__, default=None)
+
+
+def _first(scene: Scene, mistake: Mistake) -> Iterator[_Explained]:
+    for guess in mistake.candidates(scene):
+        if all(_agrees(p, _computed(guess, p)) for p in scene.points):
+            yield _Explained(mistake, guess, scene)
+            return

@@ -1,0 +1,321 @@
+"""Mistakes with cached values: the backward pass reads another forward value than the one its rule is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from stepgrad.check.backward.mistakes.mistake import Example, Family, Guess, Mistake
+from stepgrad.check.backward.mistakes.networks import square_layers, two_layers
+from stepgrad.check.backward.scene import Point, Scene, ratio
+from stepgrad.tensor import Array
+
+# --- exchanging what is read
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The gradient of a loss in the form in which it is written by hand: `scale * (prediction - target)`.
+
+    Attributes:
+        prediction: the position of the prediction.
+        target: computes the target at a point.
+        scale: computes the factor at a point.
+    """
+
+    prediction: int
+    target: Callable[[Point], Array]
+    scale: Callable[[Point], float]
+
+    def with_prediction(self, point: Point, prediction: Array) -> Array:
+        return self.scale(point) * (prediction - self.target(point))
+
+
+def differences(scene: Scene) -> Iterator[Difference]:
+    """The ways to read the right value as a difference of two forward values of its shape."""
+    first = scene.first
+    if not scene.at_loss:
+        return
+    here = [i for i in scene.named if first.value(i).shape == first.right.shape]
+    data = [i for i in here if scene.is_data(i)]
+    leaves = [i for i in scene.forward if scene.is_data(i) and first.value(i).shape == first.right.shape]
+    for prediction in here:
+        if scene.is_data(prediction):
+            continue
+        for target in data or leaves:
+            if ratio(first.right, first.value(prediction) - first.value(target)) is not None:
+                yield Difference(
+                    prediction,
+                    lambda p, t=target: p.value(t),
+                    lambda p, u=prediction, t=target: ratio(p.right, p.value(u) - p.value(t)) or np.nan,
+                )
+                return
+        # Labels that are indices: the right value is a multiple of the prediction minus a one-hot array.
+        for scale in (_one, _mean):
+            target = first.value(prediction) - first.right / scale(first)
+            if np.all((abs(target) < 1e-9) | (abs(target - 1) < 1e-9)):
+                yield Difference(
+                    prediction, lambda p, u=prediction, scale=scale: np.round(p.value(u) - p.right / scale(p)), scale
+                )
+                return
+
+
+def _one(point: Point) -> float:
+    return 1.0
+
+
+def _mean(point: Point) -> float:
+    return 1 / point.count()
+
+
+Value = Callable[[Point], Array]
+
+
+def exchanged(scene: Scene, old: int, new: Value, detail: str, brings: str | None = None) -> Iterator[Guess]:
+    """What the line computes if it reads `new` where `old` is right."""
+    if old in scene.read:
+        yield Guess(lambda p: p.edited({old: new(p)}), detail, brings)
+        source = _read_through(scene, old)
+        for i in source:  # one place only, of several
+            yield Guess(lambda p, i=i: p.edited(functions={i: _reading(p, i, old, new)}), detail, brings)
+    for difference in differences(scene):
+        if difference.prediction == old:
+            yield Guess(lambda p, d=difference: d.with_prediction(p, new(p)), detail, brings)
+    for span in scene.spans:
+        formula = derivative_from_output(scene, span.start, span.end)
+        if span.elementwise and span.end == old and formula:
+            yield Guess(lambda p, s=span, f=formula: p.laid_out(s.arriving(p) * f(new(p))), detail, brings)
+        if span.elementwise and span.start == old:
+            yield Guess(lambda p, s=span: p.laid_out(s.arriving(p) * s.derivative(p, new(p))), detail, brings)
+
+
+def _read_through(scene: Scene, old: int) -> list[int]:
+    readers = [i for i in scene.inside if old in scene.tapes.sources[i]]
+    return readers if len(readers) > 1 else []
+
+
+def _reading(point: Point, i: int, old: int, new: Value) -> Callable[..., Array]:
+    equation, sources = point.tapes.equations[i], point.tapes.sources[i]
+
+    def compute(*operands: Array) -> Array:
+        taken = [new(point) if s == old else x for s, x in zip(sources, operands, strict=True)]
+        return equation.op.numpy(*taken, **equation.params)
+
+    return compute
+
+
+def derivative_from_output(scene: Scene, start: int, end: int) -> Callable[[Array], Array] | None:
+    """The derivative of an activation as it is written in terms of its output, as in A * (1 - A)."""
+    point = scene.first
+    right = point.tapes.derivative(start, end, point.value(start))
+    with np.errstate(all="ignore"):
+        for formula in _FORMULAS:
+            found = formula(point.value(end))
+            if np.allclose(found, right, rtol=1e-9, atol=1e-12):
+                return formula
+    return None
+
+
+_FORMULAS: tuple[Callable[[Array], Array], ...] = (
+    lambda a: a * (1 - a),  # sigmoid
+    lambda a: 1 - a**2,  # tanh
+    lambda a: (a > 0) * 1.0,  # relu
+    lambda a: a,  # exp
+    lambda a: 1 - np.exp(-a),  # softplus
+    lambda a: np.where(a > 0, 1, a + 1),  # elu
+    lambda a: 0.5 / a,  # sqrt
+)
+
+
+def _others(scene: Scene, old: int, weights: bool) -> Iterator[int]:
+    """Other named values that may stand where `old` does, those of the same shape first."""
+    shape = scene.equation(old).type.shape
+    found = [i for i in scene.named if i != old and scene.is_parameter(i) == weights]
+    found = [i for i in found if len(scene.equation(i).type.shape) == len(shape) and scene.equation(i).type.is_float]
+    yield from sorted(found, key=lambda i: scene.equation(i).type.shape != shape)
+
+
+def _read(scene: Scene) -> list[int]:
+    """What the line reads, in every form in which it may be written."""
+    found = [i for i in scene.read_forward() if i in scene.named]
+    found += [d.prediction for d in differences(scene)]
+    found += [i for s in scene.spans for i in (s.start, s.end)]
+    return list(dict.fromkeys(found))
+
+
+# --- the entries
+
+
+def _preactivation(scene: Scene) -> Iterator[Guess]:
+    for old in _read(scene):
+        for z in scene.preactivations(old):
+            yield from exchanged(
+                scene,
+                old,
+                lambda p, z=z: p.value(z),
+                f"{scene.name(z)} is used where {scene.name(old)} belongs: the value before the activation",
+                scene.name(z),
+            )
+
+
+def _other_cache(scene: Scene) -> Iterator[Guess]:
+    for old in _read(scene):
+        if not scene.is_parameter(old):
+            for new in _others(scene, old, weights=False):
+                yield from exchanged(
+                    scene,
+                    old,
+                    lambda p, new=new: p.value(new),
+                    f"{scene.name(new)} is used where {scene.name(old)} belongs",
+                    scene.name(new),
+                )
+
+
+def _other_weights(scene: Scene) -> Iterator[Guess]:
+    for old in _read(scene):
+        if scene.is_parameter(old) and len(scene.equation(old).type.shape) >= 2:
+            for new in _others(scene, old, weights=True):
+                yield from exchanged(
+                    scene,
+                    old,
+                    lambda p, new=new: p.value(new),
+                    f"{scene.name(new)} is used where {scene.name(old)} belongs: the gradient goes back through "
+                    "the weights that it came forward through",
+                    scene.name(new),
+                )
+
+
+def _from(scene: Scene, arrays: Callable[[Point], Mapping[str, Array]], text: str) -> Iterator[Guess]:
+    """What the line computes with arrays of the same names that have other values."""
+    offered = arrays(scene.first)
+    for old in _read(scene):
+        name = scene.name(old)
+        value = scene.first.value(old)
+        if name in offered and offered[name].shape == value.shape and not np.array_equal(offered[name], value):
+            yield from exchanged(scene, old, lambda p, n=name: np.asarray(arrays(p)[n]), text.format(name), name)
+
+
+def _stale(scene: Scene) -> Iterator[Guess]:
+    return _from(scene, lambda p: p.sighting.previous, "it reads the {} of an earlier forward pass")
+
+
+def _mutated(scene: Scene) -> Iterator[Guess]:
+    parameters = {scene.name(i) for i in scene.parameters}
+    return _from(
+        scene,
+        lambda p: {k: v for k, v in p.sighting.others.items() if k not in parameters},
+        "{} is no longer what the forward pass computed when it is read",
+    )
+
+
+def _updated(scene: Scene) -> Iterator[Guess]:
+    parameters = {scene.name(i) for i in scene.parameters}
+    return _from(
+        scene,
+        lambda p: {k: v for k, v in {**p.sighting.others, **p.sighting.updated}.items() if k in parameters},
+        "it reads {} after the update has changed it",
+    )
+
+
+def _rounded(scene: Scene) -> Iterator[Guess]:
+    for old in _read(scene):
+        if scene.is_data(old) or scene.is_parameter(old):
+            continue
+        name = scene.name(old)
+        for what, function in _ROUNDINGS.items():
+            yield from exchanged(
+                scene,
+                old,
+                lambda p, f=function, old=old: f(p.value(old)),
+                f"{what} of {name} stands where {name} itself belongs: the loss is of the probabilities",
+            )
+
+
+def _one_hot(axis: int) -> Callable[[Array], Array]:
+    def of(x: Array) -> Array:
+        return (np.arange(x.shape[axis]) == np.expand_dims(x.argmax(axis), -1)).swapaxes(-1, axis) * 1.0
+
+    return of
+
+
+_ROUNDINGS: dict[str, Callable[[Array], Array]] = {
+    "the decision (> 0.5)": lambda x: (x > 0.5) * 1.0,
+    "the rounded value": np.round,
+    "the predicted class, one-hot along the last axis,": _one_hot(-1),
+    "the predicted class, one-hot along the first axis,": _one_hot(0),
+    "the sign": np.sign,
+}
+
+
+FAMILY = Family(
+    "cached values",
+    (
+        Mistake(
+            "preactivation-for-activation",
+            "Z is taken from the cache instead of A, which has the same shape.",
+            "The gradient as if the layer had been given Z.",
+            "The weights were multiplied with the activation, so their gradient is made with it: `dW2 = dZ2 @ A1.T`.",
+            Example(two_layers, "dW2 = dZ2 @ A1.T", "dW2 = dZ2 @ Z1.T"),
+            _preactivation,
+        ),
+        Mistake(
+            "other-layers-cache",
+            "An index off by one: `A[l]` for `A[l-1]`, or the state of another time step.",
+            "The gradient with the cached value of another layer or time step.",
+            "Read the value that went into this layer in the forward pass.",
+            Example(square_layers, "dW2 = A1.T @ dZ2", "dW2 = X.T @ dZ2"),
+            _other_cache,
+        ),
+        Mistake(
+            "stale-cache",
+            "An object keeps its cache in an attribute, and another forward pass (of the validation data, of the "
+            "next batch) has come in between; or the attribute is only set once.",
+            "The right formula with the forward values of an earlier call.",
+            "Return the cache from forward and pass it to backward, so that the two belong together.",
+            Example(
+                two_layers,
+                "dW2 = dZ2 @ A1.T",
+                'backward.A1 = getattr(backward, "A1", A1)  # set at the first call only\ndW2 = dZ2 @ backward.A1.T',
+            ),
+            _stale,
+        ),
+        Mistake(
+            "cache-mutated",
+            "An in-place operation (`A *= …`, `Z[Z < 0] = 0`, `dZ = A; dZ -= Y`) changes an array of the cache.",
+            "The right formula with values that changed under it; often a second backward call differs as well.",
+            "Copy before you change: `dZ = A.copy()`, or write `dZ = A - Y`.",
+            Example(two_layers, "dW2 = dZ2 @ A1.T", "A1 -= A1.mean()\ndW2 = dZ2 @ A1.T"),
+            _mutated,
+            frozenset({"cache-changed"}),
+            "an array of the cache is changed in place while the backward pass runs",
+        ),
+        Mistake(
+            "weights-after-update",
+            "The weights are updated layer by layer inside the backward pass, before the layer below has read them.",
+            "The gradient of the layers below, through weights that the forward pass never used.",
+            "Compute all gradients first, and update then.",
+            Example(two_layers, "dA1 = W2.T @ dZ2", "W2 = W2 - 0.1 * dW2\ndA1 = W2.T @ dZ2"),
+            _updated,
+            frozenset({"parameters-changed"}),
+            "the parameters are changed before the backward pass is done with them",
+        ),
+        Mistake(
+            "other-layers-weights",
+            "An index off by one: `W[l]` for `W[l+1]`.",
+            "The downstream gradient taken back through the weights of another layer.",
+            "The gradient goes back through the weights that the value went forward through.",
+            Example(square_layers, "dA1 = dZ2 @ W2.T", "dA1 = dZ2 @ W3.T"),
+            _other_weights,
+        ),
+        Mistake(
+            "rounded-predictions",
+            "The predictions of the accuracy (0 or 1, the class) are used in the gradient of the loss.",
+            "A gradient that is 0 wherever the decision is right.",
+            "Use the probabilities: `dZ = A - Y`.",
+            Example(two_layers, "dZ2 = (A2 - Y) / m", "dZ2 = ((A2 > 0.5) - Y) / m"),
+            _rounded,
+        ),
+    ),
+)

@@ -1,0 +1,103 @@
+"""Mistakes at the interface: what the backward pass takes and returns. Mostly found by comparing calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from stepgrad.check.backward.mistakes.mistake import Example, Family, Guess, Mistake
+from stepgrad.check.backward.mistakes.networks import two_layers
+from stepgrad.check.backward.scene import Scene
+
+_RETURN = 'return {"W1": dW1, "b1": db1, "W2": dW2, "b2": db2}'
+
+
+def _dtype(scene: Scene) -> Iterator[Guess]:
+    right = scene.first.sighting.right.dtype
+    kinds = {p.wrong.dtype for p in scene.points if p.wrong is not None}
+    if len(kinds) == 1 and (wrong := kinds.pop()) != right:
+        with np.errstate(all="ignore"):
+            yield Guess(
+                lambda p: p.right.astype(wrong).astype(np.float64),
+                f"it is {wrong}, and {right} is right",
+            )
+
+
+FAMILY = Family(
+    "interface",
+    (
+        Mistake(
+            "gradient-missing",
+            "An input or parameter was left out of what backward returns.",
+            "No gradient; the optimizer leaves the parameter as it is.",
+            "Return the gradient of every floating-point input that the loss depends on.",
+            Example(
+                two_layers,
+                _RETURN,
+                'return {"W1": dW1, "b1": db1, "W2": dW2}',
+                facts=frozenset({"missing"}),
+            ),
+            facts=frozenset({"missing"}),
+            sentence="the loss depends on it, and backward returns no gradient of it",
+        ),
+        Mistake(
+            "gradient-extra",
+            "A gradient is returned under a name that is no input, often a misspelt one; or one too many in a tuple.",
+            "Something that nothing will use.",
+            "Use the names of the inputs, or their order.",
+            Example(
+                two_layers,
+                _RETURN,
+                'return {"W1": dW1, "b1": db1, "W2": dW2, "b2": db2, "w2": dW2}',
+                facts=frozenset({"extra"}),
+            ),
+            facts=frozenset({"extra"}),
+            sentence="backward returns a gradient under this name, and no input has it",
+        ),
+        Mistake(
+            "wrong-dtype",
+            "A buffer such as `np.zeros_like` of integers, or a cast, decides the dtype of the gradient.",
+            "The gradient rounded to another dtype; to integers it is cut off.",
+            "Make buffers with the dtype of the parameter.",
+            Example(
+                two_layers,
+                "dW2 = dZ2 @ A1.T",
+                "dW2 = (dZ2 @ A1.T).astype(np.float32)",
+                facts=frozenset({"wrong-dtype"}),
+            ),
+            _dtype,
+            facts=frozenset({"wrong-dtype"}),
+            sentence="it has another dtype than the value that it is the gradient of",
+        ),
+        Mistake(
+            "not-deterministic",
+            "The backward pass draws random numbers, or depends on state that is left over from earlier calls.",
+            "Another gradient at each call with the same cache.",
+            "Draw random numbers in the forward pass, and cache them.",
+            Example(
+                two_layers,
+                "dZ1 = dA1 * (1 - A1**2)",
+                "dZ1 = dA1 * (1 - A1**2) + np.random.default_rng().normal()",
+                facts=frozenset({"differs-between-calls"}),
+            ),
+            facts=frozenset({"differs-between-calls"}),
+            sentence="two calls with the same cache give different gradients",
+        ),
+        Mistake(
+            "forward-disagrees-with-cache",
+            "The forward pass puts something else into the cache than it went on computing with: a value before it "
+            "was normalised, the entries in another order.",
+            "The gradient of another function.",
+            "Cache the values that the forward pass used, under the names by which backward reads them.",
+            Example(
+                two_layers,
+                "return loss, (X, Y, W1, W2, Z1, A1, Z2, A2)",
+                "return loss, (X, Y, W1, W2, A1, Z1, Z2, A2)",
+                facts=frozenset({"cache-disagrees"}),
+            ),
+            facts=frozenset({"cache-disagrees"}),
+            sentence="the cache holds something else under this name than the forward pass computed",
+        ),
+    ),
+)
