@@ -33,7 +33,10 @@ def remarks(
 
 def test_nothing_to_remark() -> None:
     assert remarks(lambda: {"params['W1']": W, "params['W2']": W}) == []  # data needs no gradient
-    assert remarks(lambda: {"params['W1']": W, "params['W2']": W, "dZ1": W, "cost": 1.0}, known=("Z1",)) == []
+    assert (
+        remarks(lambda: {"params['W1']": W, "params['W2']": W, "dZ1": W, "dA0": W, "cost": 1.0}, known=("Z1", "A"))
+        == []
+    )
 
 
 def test_backward_that_returns_nothing() -> None:

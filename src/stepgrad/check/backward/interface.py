@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stepgrad.check.backward.naming import gradient_roots, matched
+from stepgrad.check.backward.naming import gradient_roots, matched, tokens
 from stepgrad.check.backward.subject import Remark, Subject, short_name
 from stepgrad.tensor import Array
 from stepgrad.tree import flatten
@@ -87,8 +87,14 @@ def _names(
     inputs = subject.inputs
     wanted = [n for n in _expected(subject, gradients) if np.any(right.get(n, 0.0))]
     missing = [n for n in wanted if gradients.get(n) is None]
-    forward = {k: k for k in known}
-    extra = [n for n in gradients if n not in inputs and not matched([n], forward) and _is_gradient(n, gradients[n])]
+    roots = {_without_number(k) for k in known}
+    extra = [
+        n
+        for n in gradients
+        if n not in inputs
+        and _is_gradient(n, gradients[n])
+        and not any(_without_number(root) in roots for root in gradient_roots(tokens(n)[-1]))
+    ]
     if missing and not [n for n in gradients if n in inputs]:
         keys = ", ".join(map(str, gradients)) or "nothing"
         text = f"{subject.name} returns {keys}, and no gradient of {', '.join(map(short_name, missing))}"
@@ -126,6 +132,11 @@ def _expected(subject: Subject, gradients: Mapping[str, Any]) -> list[str]:
 
 def _container(path: str) -> str:
     return path.rpartition("[")[0] or path.rpartition(".")[0]
+
+
+def _without_number(name: str) -> str:
+    """A for A2 and A_2: in a loop one variable stands for the values of all layers."""
+    return re.sub(r"_?\d+$", "", name).lower()
 
 
 def _is_gradient(name: str, value: Any) -> bool:
