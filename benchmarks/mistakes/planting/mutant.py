@@ -35,6 +35,7 @@ class Mutant:
         source: its text.
         lines: numbers, in this text, of the lines that may be called faulty.
         change: the lines before and after, for reading.
+        edit: what was done to the correct text.
     """
 
     network: Network
@@ -42,6 +43,7 @@ class Mutant:
     source: str
     lines: frozenset[int]
     change: str
+    edit: Edit
 
     @property
     def mistake(self) -> str:
@@ -92,7 +94,16 @@ def planted(network: Network, edit: Edit) -> Mutant:
             lines |= {j + 1 for j in range(j1, j2) if after[j].strip()}
     lines = whole_statements(source, lines)
     change = " ; ".join(removed) + "  →  " + (" ; ".join(added) or "(deleted)")
-    return Mutant(network, (edit.mistake,), source, frozenset(lines), change)
+    return Mutant(network, (edit.mistake,), source, frozenset(lines), change, edit)
+
+
+def moved(lines: frozenset[int], old: str, new: str) -> frozenset[int]:
+    """Line numbers in one text as those of the equal lines in another."""
+    there = {}
+    matcher = difflib.SequenceMatcher(None, old.splitlines(), new.splitlines(), autojunk=False)
+    for first, second, count in matcher.get_matching_blocks():
+        there |= {first + k + 1: second + k + 1 for k in range(count)}
+    return frozenset(there[line] for line in lines if line in there)
 
 
 def whole_statements(source: str, lines: set[int]) -> set[int]:
