@@ -13,6 +13,7 @@ from stepgrad.cells import Parameter, State
 from stepgrad.check import check_backward, check_gradients
 from stepgrad.check.births import first_nan, snapshot
 from stepgrad.check.health import health
+from stepgrad.check.why import why
 from stepgrad.compile import compile
 from stepgrad.ops import linalg, random, special
 from stepgrad.ops.activations import *

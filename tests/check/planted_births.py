@@ -3,6 +3,8 @@
 Each case says which op makes it, in which element of its result, and what kind of birth that is.
 """
 
+# ruff: noqa: RET504 - values are bound to names because these are told
+
 from __future__ import annotations
 
 import inspect

@@ -1,5 +1,7 @@
 """sg.first_nan names the equation, line, element and kind of the first NaN or Inf, and blames nothing harmless."""
 
+# ruff: noqa: RET504 - values are bound to names because these are told
+
 from __future__ import annotations
 
 from typing import Any

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import os
 from collections.abc import Callable
 
@@ -41,10 +43,13 @@ def expression(equation: Equation, name_of: NameOf, depth: int = 3) -> str:
     if not depth:
         return _ELIDED
     operands = [text_of(e, name_of, depth - 1) for e in equation.inputs]
-    stand_ins = [f"operand_{i}_" if _is_name_only(t) else f"({t})" for i, t in enumerate(operands)]
+    stand_ins = [f"({t})" if _is_python(t) else f"operand_{i}_" for i, t in enumerate(operands)]
     try:
         text = tidy(call_text(equation, stand_ins))
-    except Exception:  # a text that needs more than a text of each operand, or operands that are no Python
+    except Exception:  # a text that needs more than a text of each operand
+        text = ""
+    written_out = equation.op.elementwise and "(" in text and equation.op.name not in text
+    if not text or written_out:  # sigmoid(z), rather than its formula
         text = f"{equation.op.name}({', '.join(operands)})"
     for i, operand in enumerate(operands):
         text = text.replace(f"operand_{i}_", operand)
@@ -53,9 +58,14 @@ def expression(equation: Equation, name_of: NameOf, depth: int = 3) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
-def _is_name_only(text: str) -> bool:
-    """A name that is no Python, such as `0.weight`."""
-    return not text.isidentifier() and all(part.isidentifier() or part.isdigit() for part in text.split("."))
+@functools.lru_cache(maxsize=4096)
+def _is_python(text: str) -> bool:
+    """Whether it can be read as an expression; names such as `0.weight` can't."""
+    try:
+        ast.parse(text, mode="eval")
+    except SyntaxError:
+        return False
+    return True
 
 
 def is_passed_on(equation: Equation) -> bool:
