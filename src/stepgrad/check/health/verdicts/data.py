@@ -17,7 +17,7 @@ from stepgrad.check.health.verdicts.entry import (
     number,
     percent,
 )
-from stepgrad.check.health.verdicts.reading import finite, last_part, middle
+from stepgrad.check.health.verdicts.reading import finite, late, middle
 
 OUTSIDE = Threshold(
     "how far targets lie outside of what the last op can give, over its range",
@@ -26,14 +26,14 @@ OUTSIDE = Threshold(
     "a rounding may lie outside; a hundredth of the range is no rounding",
 )
 ONE_CLASS = Threshold(
-    "share of the rows for which the most predicted class is predicted (last third of the samples)",
+    "share of the rows for which the most predicted class is predicted (in the last third of the steps)",
     0.98,
     True,
     "judged only where no class has more than 9 of 10 labels: then a network that tells classes apart predicts "
     "others, too",
 )
 FLAT = Threshold(
-    "standard deviation of the outputs over the rows, over that of the targets (last third of the samples)",
+    "standard deviation of the outputs over the rows, over that of the targets (in the last third of the steps)",
     0.02,
     False,
     "a network that explains a twentieth of a hundredth of the variance explains nothing",
@@ -57,12 +57,12 @@ RARE = Threshold(
     "SageMaker Debugger's ClassImbalance begins at 10",
 )
 MISSED = Threshold(
-    "predictions of a rare class, over its labels (last third of the samples)",
+    "predictions of a rare class, over its labels (in the last third of the steps)",
     0.3,
     False,
     "an imbalance that the network copes with is no fault: this is the symptom",
 )
-FEWEST_BATCHES, FEWEST_ROWS, FEWEST_LABELS = 5, 8, 10
+FEWEST_BATCHES, FEWEST_ROWS, FEWEST_LABELS, FEWEST_ANSWERS = 5, 8, 10, 30
 
 _RANGES = {
     "sigmoid": (0.0, 1.0),
@@ -151,12 +151,12 @@ def _loss_ops(run: Run) -> str:
 
 
 def constant_predictions(run: Run) -> Finding | None:
-    late = [s for s in last_part(run, 1 / 3) if s.outputs is not None]
-    if len(run.samples) < FEWEST_BATCHES or not late or run.data is None:
+    samples = [s for s in late(run) if s.outputs is not None]
+    if sum(s.batch_size for s in samples) < FEWEST_ANSWERS or run.data is None:
         return None
-    outputs = [s.outputs for s in late if s.outputs is not None]
+    outputs = [s.outputs for s in samples if s.outputs is not None]
     if any(o.predicted for o in outputs):
-        return _one_class(run, outputs, late[0].step)
+        return _one_class(run, outputs, samples[0].step)
     spread = middle(o.row_std / o.target_std for o in outputs if o.target_std > 0)
     if not FLAT.holds(spread):
         return None
@@ -169,8 +169,8 @@ def constant_predictions(run: Run) -> Finding | None:
             Evidence("mean target", run.data.target_mean),
         ),
         _CONSTANT_REMEDY,
-        since=late[0].step,
-        until=late[-1].step,
+        since=samples[0].step,
+        until=samples[-1].step,
     )
 
 
@@ -251,14 +251,14 @@ def _order(run: Run, says: str, threshold: Threshold, value: float) -> Finding:
 
 
 def class_imbalance(run: Run) -> Finding | None:
-    late = [s.outputs for s in last_part(run, 1 / 3) if s.outputs is not None and s.outputs.labels]
-    if run.data is None or len([c for c in run.data.counts if c]) < 2 or not late:
+    found = [(s.step, s.outputs) for s in late(run) if s.outputs is not None and s.outputs.labels]
+    if run.data is None or len([c for c in run.data.counts if c]) < 2 or not found:
         return None
     counts = run.data.counts
     least, most = min(c for c in counts if c), max(counts)
     if not RARE.holds(most / least):
         return None
-    predicted, labels = _sums([o.predicted for o in late]), _sums([o.labels for o in late])
+    predicted, labels = _sums([o.predicted for _, o in found]), _sums([o.labels for _, o in found])
     rare = [i for i, c in enumerate(counts) if c and RARE.holds(most / c) and i < len(labels) and labels[i]]
     shown = sum(labels[i] for i in rare)
     if shown < FEWEST_LABELS // 2:
@@ -280,7 +280,7 @@ def class_imbalance(run: Run) -> Finding | None:
         + ", ".join(f"{w:.2g}" for w in weights[:8])
         + ("…" if len(weights) > 8 else "")
         + "]); judge by the share of each class that is found, not by accuracy",
-        since=last_part(run, 1 / 3)[0].step,
+        since=found[0][0],
         until=run.samples[-1].step,
     )
 

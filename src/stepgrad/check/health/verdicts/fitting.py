@@ -29,6 +29,12 @@ GAP = Threshold(
     True,
     "some gap is usual; twice the loss on rows not seen is more than that",
 )
+RISE = Threshold(
+    "rise of the validation loss, over the loss of the best constant answer",
+    0.2,
+    True,
+    "a loss near 0 may double because of a single row, and classes are still told apart as before",
+)
 LITTLE = Threshold(
     "loss at the end, over that of the best constant answer",
     0.8,
@@ -64,7 +70,8 @@ def overfitting(run: Run) -> Finding | None:
     if not (least > 0 and at_end >= 0 and at_end < at_best):
         return None
     turned, gap = end / least, end / at_end if at_end > 0 else math.inf
-    if not (TURNED.holds(turned) and GAP.holds(gap)) or last.epoch - best.epoch < 2:
+    rise = (end - least) / (baseline(run) or end)
+    if not (TURNED.holds(turned) and GAP.holds(gap) and RISE.holds(rise)) or last.epoch - best.epoch < 2:
         return None
     return Finding(
         f"since epoch {best.epoch} of {last.epoch} the validation loss rises, from {number(least)} to {number(end)}, "
@@ -73,6 +80,7 @@ def overfitting(run: Run) -> Finding | None:
         (
             Evidence(TURNED.what, turned, TURNED),
             Evidence(GAP.what, gap, GAP),
+            Evidence(RISE.what, rise, RISE),
             *_metrics(best.validation_metrics, last.validation_metrics),
         ),
         f"stop at epoch {best.epoch} (sg.fit leaves the model with the weights of its best epoch); for more, add rows, "
@@ -142,7 +150,7 @@ OVERFITTING = Entry(
     severity=Severity.WASTE,
     meaning="The model learns its training rows by heart: their loss falls, and that of rows it has not seen rises.",
     reads="Training and validation loss of every epoch.",
-    thresholds=(TURNED, GAP),
+    thresholds=(TURNED, GAP, RISE),
     remedy="Stop at the best epoch; more rows, a smaller model, dropout or weight decay for a better one.",
     causes=("learning-rate-too-high",),
     judge=overfitting,

@@ -23,9 +23,9 @@ def middle(values: Iterable[float | None]) -> float:
     return median(found) if found else math.nan
 
 
-def last_part(run: Run, share: float) -> Sequence[Sample]:
-    """The samples of the last part of the run, at least one; all where there are none."""
-    return run.samples[-max(1, round(len(run.samples) * share)) :]
+def late(run: Run) -> list[Sample]:
+    """The samples of the last third of the steps; there may be none, if nothing was looked at then."""
+    return [s for s in run.samples if s.step > 2 / 3 * len(run.losses)]
 
 
 def first_part(run: Run, share: float) -> Sequence[Sample]:

@@ -63,12 +63,13 @@ STRAIGHT = Threshold(
 )
 SLOW = Threshold(
     "loss at the end, over the loss at the beginning (means over a tenth of the run)",
-    0.7,
+    0.9,
     True,
-    "a learning rate that lowered the loss by a third was not too low to train with",
+    "a learning rate that lowered the loss by a tenth was perhaps not the best, but training was under way",
 )
 
 
+FEWEST_DESCENTS = 3
 GAIN = Threshold(
     "what steps 10 times longer (or the best, if that is less) would take off the loss in a run of this length, over "
     "the loss at the end",
@@ -89,8 +90,11 @@ def too_high(run: Run) -> Finding | None:
     progress = end / begin if begin > 0 else math.nan
     restless = end / least if least > 0 else math.nan
     broke = bool(run.losses) and not math.isfinite(run.losses[-1])
-    stuck = broke or NO_PROGRESS.holds(progress) or RESTLESS.holds(restless)
-    if not stuck or not (OVERSHOT.holds(share) or FAR.holds(far) or LEAP.holds(leap)):
+    stuck = broke or NO_PROGRESS.holds(progress)
+    overshoots = OVERSHOT.holds(share) and (len(seen) >= FEWEST_DESCENTS or broke)
+    if not (stuck and (overshoots or FAR.holds(far) or LEAP.holds(leap))) and not (
+        overshoots and RESTLESS.holds(restless)
+    ):
         return None
     best = middle(d.best_factor for d in seen)
     rate = run.settings.learning_rate

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from stepgrad.check.health.record import Layer, LayerSample, Run, silent_units
 from stepgrad.check.health.verdicts.entry import Entry, Evidence, Finding, Question, Severity, Threshold, percent
-from stepgrad.check.health.verdicts.reading import course, hidden_layers, last_part, middle, named, place
+from stepgrad.check.health.verdicts.reading import course, hidden_layers, late, middle, named, place
 
 DEAD = Threshold(
-    "share of a layer's units that are 0 on every row of every sampled step of the last third",
+    "share of a layer's units that are 0 on every row of every sampled step in the last third of the run",
     0.5,
     True,
     "SageMaker Debugger's DeadRelu asks for half of a layer, AutoTrainer for 0.7; some dead units are usual",
 )
 DYING = Threshold(
-    "share of a layer's units that were active in the first samples, and are silent in the last third",
+    "share of a layer's units that were active in the first samples, and are silent in the last third of the run",
     0.3,
     True,
     "training healthy networks costs single units; a third of a layer is a capacity that was meant to be used",
@@ -37,13 +37,10 @@ def _silence(run: Run, position: int, layer: Layer) -> tuple[set[int], set[int],
     samples = [s.layers[position] for s in run.samples]
     if not samples or layer.activation is None or any(s.saturated is not None for s in samples):
         return None  # flat on both ends: that is saturation
-    late: Sequence[LayerSample] = [s.layers[position] for s in last_part(run, 1 / 3)]
-    rows = sum(s.positions for s in late)
-    begin = len(samples) - len(late)
-    while rows < FEWEST_ROWS and begin > 0:  # too few rows in the last third: look further back
-        begin -= 1
-        rows += samples[begin].positions
-        late = samples[begin:]
+    ending = [s.layers[position] for s in late(run)]
+    rows = sum(s.positions for s in ending)
+    if rows < FEWEST_ROWS:
+        return None
     early: list[LayerSample] = []
     for sample in samples:
         early.append(sample)
@@ -51,18 +48,18 @@ def _silence(run: Run, position: int, layer: Layer) -> tuple[set[int], set[int],
             break
     if any(len(s.active) != len(samples[0].active) or not s.active for s in samples):
         return None
-    return set(silent_units(early)), set(silent_units(late)), rows
+    return set(silent_units(early)), set(silent_units(ending)), rows
 
 
 def dead(run: Run) -> Finding | None:
-    return _units(run, DEAD, lambda early, late: late, "are dead: their derivative is 0 on every one of the last")
+    return _units(run, DEAD, lambda early, ending: ending, "are dead: their derivative is 0 on every one of the last")
 
 
 def dying(run: Run) -> Finding | None:
     return _units(
         run,
         DYING,
-        lambda early, late: late - early,
+        lambda early, ending: ending - early,
         "died in training: active at first, and with a derivative of 0 on each of the last",
     )
 
@@ -75,8 +72,8 @@ def _units(
         silence = _silence(run, position, layer)
         if silence is None:
             continue
-        early, late, rows = silence
-        chosen = choose(early, late)
+        early, ending, rows = silence
+        chosen = choose(early, ending)
         units = len(run.samples[0].layers[position].active)
         if threshold.holds(len(chosen) / units):
             found.append((layer, len(chosen), len(chosen) / units, rows))
