@@ -119,7 +119,7 @@ X = np.random.default_rng(0).standard_normal((256, 8), dtype=np.float32)
 y = X @ np.arange(8.0).reshape(8, 1)
 """
 _END = """\
-health = sg.health(model, loss, optimizer)
+health = sg.health(model, loss, optimizer, every=2)
 with contextlib.suppress(sg.errors.TrainingError):  # the loss is not finite
     sg.fit(model, loss, optimizer, (X, y), epochs=5, callbacks=[health], progress=False)
 print(health.report())

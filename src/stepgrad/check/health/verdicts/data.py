@@ -297,7 +297,7 @@ import stepgrad as sg
 X = np.random.default_rng(0).standard_normal((256, 8), dtype=np.float32)
 """
 _END = """\
-health = sg.health(model, loss, optimizer)
+health = sg.health(model, loss, optimizer, every=2)
 sg.fit(model, loss, optimizer, (X, y), epochs=10, callbacks=[health], progress=False)
 print(health.report())
 """
@@ -394,7 +394,7 @@ X[:, 0] = np.sort(X[:, 0])
 
 """
     + _CLASSES
-    + """health = sg.health(model, loss, optimizer)
+    + """health = sg.health(model, loss, optimizer, every=2)
 for step in range(80):
     rows = np.arange(32) + 32 * (step % 8)
     health.before(X[rows], y[rows])

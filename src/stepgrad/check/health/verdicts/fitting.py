@@ -138,7 +138,7 @@ import stepgrad as sg
 rng = np.random.default_rng(0)
 """
 _END = """\
-health = sg.health(model, loss, optimizer)
+health = sg.health(model, loss, optimizer, every=2)
 sg.fit(model, loss, optimizer, (X, y), epochs=40, validation=0.5, callbacks=[health], progress=False)
 print(health.report())
 """

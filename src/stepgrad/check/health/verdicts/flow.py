@@ -212,7 +212,7 @@ for i in range(1, 10):
 model = sg.nn.Sequential(*layers, sg.nn.Linear(32, 2, key=10))
 loss = sg.losses.cross_entropy
 optimizer = sg.optim.SGD(model.parameters(), lr=0.1)
-health = sg.health(model, loss, optimizer)
+health = sg.health(model, loss, optimizer, every=2)
 with contextlib.suppress(sg.errors.TrainingError):  # the loss is not finite
     sg.fit(model, loss, optimizer, (X, y), epochs=10, callbacks=[health], progress=False)
 print(health.report())

@@ -13,7 +13,7 @@ from stepgrad.check.health.verdicts.entry import (
     number,
     percent,
 )
-from stepgrad.check.health.verdicts.reading import middle
+from stepgrad.check.health.verdicts.reading import first_part, late, middle
 
 BELOW_EPSILON = Threshold(
     "share of elements whose root mean squared gradient is smaller than Adam's epsilon (median of the sampled steps)",
@@ -34,10 +34,16 @@ CLIPPED_TO = Threshold(
     "a bound that takes a little of every gradient does no harm; one that halves it sets the step's length alone",
 )
 PENALTY = Threshold(
-    "norm of the penalty's gradient, over that of the loss (median of the sampled steps)",
+    "norm of the penalty's gradient, over that of the loss (median over the first half of the samples)",
     1.0,
     True,
-    "then weights are drawn to 0 more strongly than to a smaller loss",
+    "then weights are drawn to 0 more strongly than to a smaller loss; later both come to a balance, in noise",
+)
+SHRUNK = Threshold(
+    "norm of the weights at the end, over that at the beginning",
+    0.3,
+    False,
+    "training without a penalty makes weights larger; judged where the penalty's gradient is a third of the loss's",
 )
 PART = Threshold(
     "penalty's part of the loss (median of the sampled steps)",
@@ -123,19 +129,22 @@ def _decay(run: Run) -> Finding | None:
     decay = run.settings.options.get("weight_decay", 0.0)
     if not decay or run.settings.optimizer in DECOUPLED:
         return None
-    ratio = middle(s.decay_norm / s.gradient_norm for s in run.samples if s.gradient_norm > 0)
-    if not PENALTY.holds(ratio):
+    ratio = middle(s.decay_norm / s.gradient_norm for s in first_part(run, 0.5) if s.gradient_norm > 0)
+    ending = late(run)
+    shrunk = ending[-1].weight_norm / run.samples[0].weight_norm if ending and run.samples[0].weight_norm else 1.0
+    if not PENALTY.holds(ratio) and not (SHRUNK.holds(shrunk) and ratio > PENALTY.value / 3):
         return None
     penalty, loss = middle(s.penalty for s in run.samples), middle(s.loss for s in run.samples)
     return Finding(
         f"weight_decay={decay:g} pulls the weights to 0 with {number(ratio)} times the gradient of the loss",
         (
             Evidence(PENALTY.what, ratio, PENALTY),
+            Evidence(SHRUNK.what, shrunk, SHRUNK),
             Evidence("penalty weight_decay / 2 · |W|² (median)", penalty),
             Evidence("loss (median)", loss),
         ),
         f"set weight_decay={0.1 * decay / ratio:.0e}, at which the penalty has a tenth of the gradient",
-        since=next(s.step for s in run.samples if s.gradient_norm > 0 and s.decay_norm > s.gradient_norm),
+        since=run.samples[0].step,
         until=run.samples[-1].step,
     )
 
@@ -171,7 +180,7 @@ model = sg.nn.Sequential(sg.nn.Linear(8, 16, key=0), sg.nn.Tanh(), sg.nn.Linear(
 loss = sg.losses.cross_entropy
 """
 _END = """\
-health = sg.health(model, loss, optimizer)
+health = sg.health(model, loss, optimizer, every=2)
 sg.fit(model, loss, optimizer, (X, y), epochs=10, callbacks=[health], progress=False)
 print(health.report())
 """
@@ -216,7 +225,7 @@ def clipped(grads):
     return sg.optim.clip_by_norm(grads, max_norm=0.01)[0]
 
 
-health = sg.health(model, loss, optimizer, prepare=clipped)
+health = sg.health(model, loss, optimizer, prepare=clipped, every=2)
 for step in range(80):
     rows = np.arange(32) + 32 * (step % 8)
     health.before(X[rows], y[rows])
@@ -238,7 +247,7 @@ REGULARISER = Entry(
     "everything.",
     reads="The gradient of the optimizer's weight decay against that of the loss; the terms of the loss, where it is "
     "a sum.",
-    thresholds=(PENALTY, PART),
+    thresholds=(PENALTY, SHRUNK, PART),
     remedy="A weight decay at which its gradient is about a tenth of that of the loss.",
     causes=(),
     judge=regulariser,

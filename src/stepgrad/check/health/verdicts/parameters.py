@@ -108,7 +108,7 @@ y = (X[:, 0] > X[:, 1]).astype(int)
 """
 
 _END = """\
-health = sg.health(model, loss, optimizer)
+health = sg.health(model, loss, optimizer, every=2)
 with contextlib.suppress(sg.errors.GradientError):  # fit refuses it
     sg.fit(model, loss, optimizer, (X, y), epochs=5, callbacks=[health], progress=False)
 print(health.report())
@@ -165,7 +165,7 @@ model = sg.nn.Sequential(sg.nn.Linear(8, 16, key=0), sg.nn.ReLU(), sg.nn.Linear(
 loss, mine = sg.losses.cross_entropy, model.parameters()
 trained = ["2.weight", "2.bias"]
 optimizer = sg.optim.Adam({name: mine[name] for name in trained}, lr=0.01)
-health = sg.health(model, loss, optimizer)
+health = sg.health(model, loss, optimizer, every=2)
 for step in range(40):
     rows = np.arange(32) + 32 * (step % 8)
     health.before(X[rows], y[rows])

@@ -92,7 +92,7 @@ class Net(sg.nn.Module):
 
 model, loss = Net(), sg.losses.binary_cross_entropy
 optimizer = sg.optim.Adam(model.parameters(), lr=0.01)
-health = sg.health(model, loss, optimizer)
+health = sg.health(model, loss, optimizer, every=2)
 sg.fit(model, loss, optimizer, (X, y), epochs=5, callbacks=[health], progress=False)
 print(health.report())
 """,

@@ -15,7 +15,7 @@ from stepgrad.check.health.verdicts.entry import (
     number,
     percent,
 )
-from stepgrad.check.health.verdicts.reading import descents, first_part, middle, smooth_ends
+from stepgrad.check.health.verdicts.reading import descents, finite, first_part, middle, smooth_ends
 
 OVERSHOT = Threshold(
     "share of examined steps after which the loss of their own batch is higher than before",
@@ -70,14 +70,13 @@ SLOW = Threshold(
 
 
 FEWEST_DESCENTS = 3
-GAIN = Threshold(
-    "what steps 10 times longer (or the best, if that is less) would take off the loss in a run of this length, over "
-    "the loss at the end",
-    0.3,
+COHERENT = Threshold(
+    "cosine between the gradients of the two halves of a batch (mean of the sampled steps)",
+    0.2,
     True,
-    "where longer steps would gain little, it is not their length that keeps the loss up; judged on batches that the "
-    "step was not made from, so that the noise of single batches is not taken for progress",
+    "where the halves do not agree, gradients are noise about a level that longer steps would not lower",
 )
+FEWEST_COSINES = 3
 
 
 def too_high(run: Run) -> Finding | None:
@@ -129,8 +128,9 @@ def too_low(run: Run) -> Finding | None:
     if not seen or not begin > 0:
         return None
     room, straight, progress = middle(d.best_factor for d in seen), _ratio(run), end / begin
-    gain = _gain(run, room) / end if end > 0 else math.nan
-    if not (ROOM.holds(room) and STRAIGHT.holds(straight) and SLOW.holds(progress) and GAIN.holds(gain)):
+    cosines = finite(s.noise.cosine for s in run.samples if s.noise is not None)
+    coherent = sum(cosines) / len(cosines) if len(cosines) >= FEWEST_COSINES else math.nan
+    if not (ROOM.holds(room) and STRAIGHT.holds(straight) and SLOW.holds(progress) and COHERENT.holds(coherent)):
         return None
     rate = run.settings.learning_rate
     largest = max(max(d.factors) for d in seen)
@@ -144,19 +144,13 @@ def too_low(run: Run) -> Finding | None:
             Evidence(ROOM.what, room, ROOM),
             Evidence(STRAIGHT.what, straight, STRAIGHT),
             Evidence(SLOW.what, progress, SLOW),
-            Evidence(GAIN.what, gain, GAIN),
+            Evidence(COHERENT.what, coherent, COHERENT),
             Evidence(FAR.what, far),
         ),
         f"set lr={_rounded(rate * min(room, 10.0))} (now {rate:g}), and judge again",
         since=seen[0].step,
         until=seen[-1].step,
     )
-
-
-def _gain(run: Run, room: float) -> float:
-    """What steps as long as `room` allows, and 10 times at most, would gain in this run if each gained the same."""
-    changes = [d.actual if d.next_batch_change is None else d.next_batch_change for d in descents(run)]
-    return max(0.0, -middle(changes)) * len(run.losses) * min(room, 10.0)
 
 
 def _ratio(run: Run) -> float:
@@ -180,7 +174,7 @@ model = sg.nn.Sequential(sg.nn.Linear(8, 16, key=0), sg.nn.Tanh(), sg.nn.Linear(
 loss = sg.losses.cross_entropy
 """
 _END = """\
-health = sg.health(model, loss, optimizer)
+health = sg.health(model, loss, optimizer, every=2)
 with contextlib.suppress(sg.errors.TrainingError):
     sg.fit(model, loss, optimizer, (X, y), epochs=10, callbacks=[health], progress=False)
 print(health.report())
@@ -199,7 +193,13 @@ TOO_HIGH = Entry(
     "every step.",
     thresholds=(OVERSHOT, FAR, LEAP, NO_PROGRESS, RESTLESS),
     remedy="Multiply the learning rate by the best factor that the line search found, a half at most.",
-    causes=("wrong-gradient", "unnormalised-inputs", "poor-initialisation", "exploding-gradients"),
+    causes=(
+        "wrong-gradient",
+        "unnormalised-inputs",
+        "poor-initialisation",
+        "regulariser-dominates",
+        "exploding-gradients",
+    ),
     judge=too_high,
     example=_START + "optimizer = sg.optim.SGD(model.parameters(), lr=300.0)\n" + _END,
     cure=(("lr=300.0", "lr=0.3"),),
@@ -216,7 +216,7 @@ TOO_LOW = Entry(
     reads="The loss along the update of a few steps: how much longer the best step would be, and whether the loss "
     "falls as "
     "the gradient predicts. The loss of every step.",
-    thresholds=(ROOM, STRAIGHT, SLOW, GAIN),
+    thresholds=(ROOM, STRAIGHT, SLOW, COHERENT),
     remedy="Multiply the learning rate by the best factor that the line search found, at most 10 at a time.",
     causes=("vanishing-gradients", "always-clipped", "adam-epsilon", "disconnected-parameters"),
     judge=too_low,

@@ -153,7 +153,7 @@ y = (X[:, 0] > X[:, 1]).astype(int)
 
 _END = """\
 loss = sg.losses.cross_entropy
-health = sg.health(model, loss, optimizer)
+health = sg.health(model, loss, optimizer, every=2)
 sg.fit(model, loss, optimizer, (X, y), epochs=5, callbacks=[health], progress=False)
 print(health.report())
 """
