@@ -208,7 +208,7 @@ def test_reductions_go_over_neighbouring_axes(name: str, keepdims: bool, axis: t
 
 @pytest.mark.parametrize(
     "shapes",
-    [((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 4)), ((5, 2, 3), (3, 4)), ((5, 2, 3), (3,)), ((2, 5, 2, 3), (3, 1))],
+    [((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 4)), ((5, 2, 3), (3,))],
 )
 def test_products_are_of_matrices(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
     rng = np.random.default_rng(0)
@@ -225,6 +225,7 @@ def test_plain_reductions_and_products_stay() -> None:
         return [
             x @ y,
             x @ np.ones((2, 4, 3)),
+            x @ np.ones((4, 5)),
             sg.sum(x, (1, 2)),
             sg.max(x, 0),
             y[:0].sum(0),

@@ -55,7 +55,7 @@ PASSES = [entry.name for entry in planned().log.entries]
 
 
 def test_all_kinds_of_rewrites_are_in_this() -> None:
-    assert {"assignments", "checks", "layouts", "outputs", "reductions"} < set(PASSES)
+    assert {"assignments", "checks", "layouts", "outputs", "axes"} < set(PASSES)
     assert "rematerialisation" in [e.name for e in deep(deep().buffers.size // 2).log.entries]
 
 

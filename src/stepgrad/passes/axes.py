@@ -15,7 +15,7 @@ from stepgrad.tape.equation import Equation
 
 
 class Uneven(Exception):  # noqa: N818 - it is no error, but asks for another tape
-    """Reductions over several axes that can't be walked as one: they have to be taken axis by axis."""
+    """Reductions over several axes that can't be walked as one; products of a batch whose rows can't be."""
 
     def __init__(self, equations: set[Equation]) -> None:
         super().__init__()
@@ -44,6 +44,8 @@ def arranged(
             axes.merge(d)
     if axes.roles.count("reduced") > 1 or (group.inner is not None and axes.roles.count("inner") > 1):
         raise Uneven({m for m in group.members if "axis" in m.params and len(m.params["axis"]) > 1})
+    if axes.matrices is not None and "outer" in axes.roles and not any(axes.matrices.b[2]):
+        raise Uneven({m for m in group.members if m.op.name == "matmul"})
     if group.kind == "rows" and group.inner is None:  # no reduction: only the last axis has to be one
         axes.roles[:-1] = ["outer"] * (len(axes.roles) - 1)
     axes.settle("inner", len(axes.roles))

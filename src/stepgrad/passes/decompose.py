@@ -332,9 +332,9 @@ def _in_steps(equation: Equation, inputs: tuple[Equation, ...]) -> Tensor | None
 
 
 def _of_matrices(equation: Equation, inputs: tuple[Equation, ...]) -> Tensor | None:
-    """Vectors become matrices with one row or column, and a batch that meets one matrix becomes its rows."""
+    """Vectors become matrices with one row or column."""
     a, b = tensors(inputs)
-    if b.ndim > 2 or (a.ndim == b.ndim == 2) or not a.size or not b.size:
+    if b.ndim > 2 or (a.ndim > 1 and b.ndim == 2) or not a.size or not b.size:
         return None
     rows = reshape(a, (-1, a.shape[-1]))
     return reshape(rows @ reshape(b, (b.shape[0], -1)), equation.type.shape)

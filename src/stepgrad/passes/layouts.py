@@ -2,10 +2,13 @@
 
 Most views cost nothing: a kernel steps through memory as the view says. Two things need elements in
 order: a reshape that no steps can express (of a transposed matrix, say), and a matrix product, which
-needs rows or columns that lie side by side. There a copy is put in.
+needs rows or columns that lie side by side, and of a batch that meets one matrix rows that lie evenly.
+There a copy is put in.
 """
 
 from __future__ import annotations
+
+import math
 
 from stepgrad.ops.registry import registry
 from stepgrad.passes.indexing import Place, place
@@ -17,6 +20,7 @@ from stepgrad.tape.tape import Tape
 
 RESHAPED = Rewrite("copied before a reshape", "its elements do not lie in the order in which the reshape takes them")
 UNEVEN = Rewrite("taken axis by axis", "its elements do not lie evenly over the axes; sums are put in another order")
+APART = Rewrite("multiplied by itself", "what follows does not step evenly through the rows of the batch")
 RETURNED = Rewrite("copied for the caller", "what a step returns is not overwritten by the next")
 MULTIPLIED = Rewrite("copied before a product", "neither its rows nor its columns lie side by side in memory")
 
@@ -36,6 +40,7 @@ def layouts(tape: Tape, changes: Changes) -> Tape:
                 return RESHAPED, _again(equation, [_copied(source)])
         elif equation.op.name == "matmul" and equation.type.is_float:
             scattered = [not _is_matrix(source, where(source)) for source in inputs]
+            scattered[0] |= len(inputs[1].type.shape) == 2 and not _is_even(inputs[0], where(inputs[0]))
             if any(scattered):
                 return MULTIPLIED, _again(
                     equation, [_copied(e) if apart else e for e, apart in zip(inputs, scattered, strict=True)]
@@ -46,11 +51,13 @@ def layouts(tape: Tape, changes: Changes) -> Tape:
 
 
 def in_steps(tape: Tape, changes: Changes, uneven: set[Equation]) -> Tape:
-    """The tape with some reductions taken axis by axis, the last axis first."""
+    """The tape with some reductions taken axis by axis, the last axis first; and some batches made one matrix."""
 
     def replace(equation: Equation, inputs: tuple[Equation, ...]) -> tuple[Rewrite, Replacement] | None:
         if equation not in uneven:
             return None
+        if equation.op.name == "matmul":
+            return APART, _flat(equation, inputs)
         (found,) = tensors(inputs)
         for axis in sorted(equation.params["axis"], reverse=True):
             found = record(equation.op, (found,), {**equation.params, "axis": (axis,), "keepdims": True})
@@ -99,6 +106,21 @@ def _copied(source: Equation) -> Equation:
 
 def _again(equation: Equation, inputs: list[Equation]) -> Replacement:
     return record(equation.op, tuple(tensors(inputs)), equation.params)
+
+
+def _flat(equation: Equation, inputs: tuple[Equation, ...]) -> Replacement:
+    """The product of a batch with one matrix, as that of all its rows."""
+    batch, matrix = tensors(inputs)
+    rows = record(registry["reshape"], (batch,), {"shape": (math.prod(batch.shape[:-1]), batch.shape[-1])})
+    return record(registry["reshape"], (record(equation.op, (rows, matrix), {}),), {"shape": equation.type.shape})
+
+
+def _is_even(equation: Equation, found: Place | None) -> bool:
+    """All rows of a batch lie evenly, as if they were those of one matrix."""
+    if found is None or equation.op in leaves:
+        return True
+    axes = [(n, step) for n, step in zip(equation.type.shape[:-1], found.strides[:-1], strict=True) if n != 1]
+    return all(axes[i][1] == axes[i + 1][1] * axes[i + 1][0] for i in range(len(axes) - 1))
 
 
 def _is_matrix(equation: Equation, found: Place | None) -> bool:

@@ -50,7 +50,7 @@ class Lowering:
     """Turns the groups of a fusion into kernels.
 
     Raises:
-        Uneven: some reductions have to be taken axis by axis.
+        Uneven: some reductions have to be taken axis by axis, or some products by themselves.
     """
 
     def __init__(self, fusion: Fusion) -> None:

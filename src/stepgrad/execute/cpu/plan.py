@@ -147,7 +147,7 @@ def _lowered(tape: Tape, user_outputs: int, log: Log) -> tuple[Tape, Fusion, lis
         try:
             return tape, fusion, Lowering(fusion).kernels
         except Uneven as found:
-            tape = log.run(Pass("reductions", functools.partial(in_steps, uneven=found.equations)), tape)
+            tape = log.run(Pass("axes", functools.partial(in_steps, uneven=found.equations)), tape)
 
 
 def split_of(body: Body | None, target: Target, threads: int) -> Split | None:
