@@ -12,6 +12,7 @@ from stepgrad import errors, losses, nn, ops, optim
 from stepgrad.cells import Parameter, State
 from stepgrad.check import check_backward, check_gradients
 from stepgrad.check.births import first_nan, snapshot
+from stepgrad.check.compare import compare
 from stepgrad.check.health import health
 from stepgrad.check.why import why
 from stepgrad.compile import compile

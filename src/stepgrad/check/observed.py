@@ -7,6 +7,7 @@ expression. The searches of this folder that look at values (`births`, `why`, `c
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -101,7 +102,11 @@ class Observed:
         """
         if equation.op in leaves:
             return "input"
-        return "update" if equation in self.made.update else equation.role.value
+        return "update" if equation in self._updates else equation.role.value
+
+    @functools.cached_property
+    def _updates(self) -> frozenset[Equation]:
+        return frozenset(self.made.update)
 
     def is_named(self, equation: Equation) -> bool:
         """Whether the user has a name for it, or for what it is the gradient of."""
