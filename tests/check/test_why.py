@@ -196,6 +196,13 @@ def factor_of_zero() -> Built:
     return np.sum(V) + penalty, W
 
 
+@case("zero", "underflow")
+def too_small_for_float32() -> Built:
+    w = sg.tensor(np.ones(3, np.float32), name="w")
+    small = w * np.full(3, 1e-30, np.float32)  # here
+    return np.sum(small * np.full(3, 1e-30, np.float32)), w
+
+
 @case("zero", "cancels")
 def cancels() -> Built:
     W, _, V = parameters()

@@ -149,7 +149,8 @@ def first_nan(
         before: values for parameters and states: those before the step that went wrong, see `snapshot`.
 
     Returns:
-        A `Birth`: print it; or None if everything that comes out is finite.
+        A `Birth`: print it; or None if everything that comes out is finite, as NumPy computes it. (A compiled program
+        adds up in another order, so close to overflow the two can differ.)
 
     Raises:
         ArgumentError: `fn` is not a function, or a trace with arguments.
@@ -307,7 +308,7 @@ class _Describing:
         source = e.of if e.role is Role.BACKWARD else None
         finite = source is None or source.type.shape != e.type.shape or not bad(source.value)[element]
         kind = kind_of(e.op.name, numbers, value, source is not None, finite)
-        text = happened(e.op.name, numbers, e.params, value)
+        text = happened(e.op.name, numbers, e.params, value, single=e.op.elementwise)
         if source is not None and source.inputs:  # what the forward op read says more
             read = [self._operand(s, element, source, e.type.shape) for s in source.inputs]
         return (

@@ -199,10 +199,17 @@ def kind_of(op: str, operands: Numbers, result: float, backward: bool, finite_fo
 _SYMBOLS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": "**", "remainder": "%"}
 
 
-def happened(op: str, operands: Sequence[Any], params: Mapping[str, Any], result: float) -> str:
-    """`log(0) = -inf`, `0 / 0 = nan`."""
+def happened(op: str, operands: Sequence[Any], params: Mapping[str, Any], result: float, single: bool = True) -> str:
+    """`log(0) = -inf`, `0 / 0 = nan`.
+
+    Args:
+        op, operands, params, result: of the equation, at the element.
+        single: the operands are single numbers, and not the largest of those that the result was made from.
+    """
     texts = [number_text(v) for v in operands]
-    if op in _SYMBOLS and len(texts) == 2:
+    if not single:
+        call = f"{op} of magnitudes up to {' and '.join(number_text(abs(v)) for v in operands)}"
+    elif op in _SYMBOLS and len(texts) == 2:
         call = f"{texts[0]} {_SYMBOLS[op]} {texts[1]}"
     elif op == "constant_power":
         call = f"{_in_brackets(texts[0])} ** {params['exponent']:g}"

@@ -213,6 +213,8 @@ def reason_at(p: Passed, name_of: NameOf, zero: bool = False) -> tuple[Reason, s
     for reason in PASSING:
         if not reason.ops or p.equation.op.name in reason.ops:
             seen = reason.explain(p, name_of)
+            if seen and reason.name == "scaled-down" and not norm(p.passes):
+                return UNDERFLOW, f"{text}: {seen}; what it should pass on is too small for {p.passes.dtype}"
             if seen:
                 return reason, f"{text}: {seen}"
     raise AssertionError("the last reason fits everything")
@@ -222,6 +224,7 @@ def _reason(name: str, remedy: str) -> Reason:
     return Reason(name, frozenset(), _any, remedy)
 
 
+UNDERFLOW = _reason("underflow", "multiply by larger numbers, scale the loss up, or use float64")
 CANCELS = _reason("cancels", "look at whether this value is meant to be used in ways that cancel, as in x - x")
 GRADUALLY = _reason(
     "shrinks-gradually",

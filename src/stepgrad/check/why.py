@@ -5,13 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import numpy as np
 
-from stepgrad.cells import Cell
-from stepgrad.check.observed import observed
 from stepgrad.check.paths import Passed, Walked, norm, walked
 from stepgrad.check.reasons import (
     COMPARISON,
@@ -27,15 +24,15 @@ from stepgrad.check.reasons import (
     reason_at,
     steepest,
 )
-from stepgrad.check.wording import NameOf, expression, place_of, text_of
-from stepgrad.errors import ArgumentError
+from stepgrad.check.scenes import Scene, scene_of_tensor, scene_of_trace
+from stepgrad.check.wording import expression, place_of, text_of
 from stepgrad.explain.trace import Trace
 from stepgrad.explain.watch import Statement
 from stepgrad.missing import cuts_of
-from stepgrad.tape.backward import check_scalar, reachable
-from stepgrad.tape.equation import CELL, CONSTANT, Equation
-from stepgrad.tape.places import in_engine, place, source_line
-from stepgrad.tensor import Array, ArrayLike, Tensor
+from stepgrad.tape.backward import reachable
+from stepgrad.tape.equation import CELL, Equation
+from stepgrad.tape.places import place, source_line
+from stepgrad.tensor import Array
 
 TINY = 1e-5
 """Below it a gradient is called tiny: if moving the parameter by its own size would change the loss, to first order,
@@ -144,40 +141,31 @@ def why(loss: Any, parameter: Any) -> Why:
         ('zero', 'dead-units')
     """
     if isinstance(loss, Trace):
-        scene: _Scene = _scene_of_trace(loss, parameter)
+        scene = scene_of_trace(loss, parameter)
     else:
-        scene = _scene_of_tensor(loss, parameter, sys._getframe(1))
-    target = scene.target
+        scene = scene_of_tensor(loss, parameter, sys._getframe(1))
+    judge, target = _Judge(scene), scene.target
     if not target.type.is_float:
-        return scene.without_gradient(NOT_FLOATING, f"{target.type.dtype} numbers change in steps")
+        return judge.without_gradient(NOT_FLOATING, f"{target.type.dtype} numbers change in steps")
     if target.op is CELL and not target.params["cell"].is_trained:
-        return scene.without_gradient(NOT_TRAINED, "it is a sg.State")
+        return judge.without_gradient(NOT_TRAINED, "it is a sg.State")
     if any(e.op.name == "compiled" for e in scene.forward):
         compiled = cut_of("a compiled function")
-        return scene.without_gradient(compiled, "the inside of a compiled function is not on the tape")
+        return judge.without_gradient(compiled, "the inside of a compiled function is not on the tape")
     found = walked(scene.loss, target, scene.forward)
     if found.gradient is None:
-        return scene.cut()
-    return scene.judged(found)
+        return judge.cut()
+    return judge.judged(found)
 
 
-class _Scene:
-    """The tape behind a loss, and the user's names.
+class _Judge:
+    """Finds the verdict and the place for a gradient in a scene."""
 
-    Attributes:
-        loss, target: the ends of the path.
-        forward: every equation that the loss depends on, in order.
-        everything: all that was recorded, for a trace; what leads to the loss, for a tensor.
-    """
-
-    def __init__(
-        self, loss: Equation, target: Equation, everything: Sequence[Equation], name_of: NameOf, statement_of: Any
-    ) -> None:
-        self.loss, self.target = loss, target
-        self.forward = reachable([loss])
-        self.everything = everything
-        self.name_of, self.statement_of = name_of, statement_of
-        self.name = name_of(target) or text_of(target, name_of)
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.loss, self.target, self.forward = scene.loss, scene.target, scene.forward
+        self.name_of, self.statement_of = scene.name_of, scene.statement_of
+        self.name = text_of(self.target, self.name_of)
 
     # --- no path
 
@@ -212,7 +200,7 @@ class _Scene:
         """The first equations after the target, on ways to the loss, that pass no gradient on."""
         wanted = set(self.forward)
         seen, found = {self.target}, []
-        for equation in self.everything:
+        for equation in self.scene.everything:
             for operand, source in enumerate(equation.inputs):
                 if source in seen and equation in wanted:
                     if equation.active and equation.op.rule(operand) is not None and equation.type.is_float:
@@ -334,95 +322,3 @@ def _sparsest(way: Sequence[Passed]) -> Passed | None:
 
     worst = max(way, key=added, default=None)
     return worst if worst is not None and added(worst) > 0 else None
-
-
-# --- scenes
-
-
-def _scene_of_trace(trace: Trace, parameter: Any) -> _Scene:
-    call = observed(trace)
-    recorded, made = call.recorded, call.made
-    outputs = [e for e in recorded.outputs if e.type.is_float]
-    losses = list(recorded.seeds) if recorded.own else outputs
-    check_scalar((losses or recorded.outputs)[0].output)
-    named = {**made.inputs, **made.parameters}
-    if isinstance(parameter, str):
-        by_cell = {e.params["cell"].name: e for e in made.parameters.values() if e.op is CELL}
-        target = named.get(parameter) or by_cell.get(parameter)
-        if target is None:
-            raise ArgumentError(
-                f"sg.why was asked for {parameter!r}",
-                "no input or parameter that the traced function used is called that",
-                "name one of: " + ", ".join(named),
-            )
-    else:
-        own = _equation_of(parameter)
-        read = [e for e in named.values() if e.op is CELL and e.params["cell"] is parameter]
-        target = read[0] if read else own
-    return _Scene(losses[0], target, recorded.inside, call.name, call.statement)
-
-
-def _scene_of_tensor(loss: Any, parameter: Any, frame: FrameType | None) -> _Scene:
-    if isinstance(parameter, str):
-        raise ArgumentError(
-            f"sg.why was asked for {parameter!r}, with a loss that is a tensor",
-            "the tape of a tensor knows parameters by what they are, and not all of them by name",
-            "pass the parameter itself, model.parameters()['0.weight'], or a trace: sg.why(sg.trace(fn, x), 'W1')",
-        )
-    if not isinstance(loss, ArrayLike):
-        raise ArgumentError(
-            f"sg.why was given a loss that is a {type(loss).__name__}",
-            "only a tensor knows what it was computed from, and numbers that left the tape do not",
-            "pass the tensor: without float(), .item() or .numpy(); or a trace, sg.trace(fn, x)",
-        )
-    end = loss._tensor
-    check_scalar(end)
-    target = _equation_of(parameter)
-    forward = reachable([end.equation])
-    if isinstance(parameter, Cell):  # it may have been assigned since
-        target = next((e for e in forward if e.op is CELL and e.params["cell"] is parameter), target)
-    if target.value is None:
-        target.value = parameter._tensor.value
-    if end.equation.value is None:
-        end.equation.value = end.value
-    names, arrays = _variables(frame)
-
-    def name_of(equation: Equation) -> str | None:
-        value = equation.value
-        if equation.op is CONSTANT and equation not in names and value is not None and equation.type.shape:
-            same = (n for n, a in arrays.items() if a.shape == value.shape and np.array_equal(a, value))
-            names[equation] = next(same, "")
-        return equation.name or names.get(equation) or None
-
-    def statement_of(equation: Equation) -> Statement:
-        return Statement(*place(equation.where), 0, source_line(equation.where))
-
-    return _Scene(end.equation, target, forward, name_of, statement_of)
-
-
-def _equation_of(parameter: Any) -> Equation:
-    if isinstance(parameter, ArrayLike):
-        return parameter._tensor.equation
-    names = [repr(n) for n in parameter.parameters()] if callable(getattr(parameter, "parameters", None)) else []
-    raise ArgumentError(
-        f"sg.why was asked for the gradient of a {type(parameter).__name__}",
-        "gradients belong to tensors and parameters" if not names else "a module has several parameters",
-        f"pass one of them: model.parameters()[{names[0]}]"
-        if names
-        else "pass a tensor that the loss was computed from",
-    )
-
-
-def _variables(frame: FrameType | None) -> tuple[dict[Equation, str], dict[str, Array]]:
-    """The variables of the caller, and of what called it: tensors by their equations, and arrays by name."""
-    names: dict[Equation, str] = {}
-    arrays: dict[str, Array] = {}
-    while frame is not None:
-        if not in_engine(frame):
-            for name, value in frame.f_locals.items():
-                if isinstance(value, Tensor):
-                    names.setdefault(value.equation, name)
-                elif isinstance(value, np.ndarray):
-                    arrays.setdefault(name, value)
-        frame = frame.f_back if frame.f_code.co_name != "<module>" else None
-    return names, arrays
