@@ -156,6 +156,6 @@ def percent(share: float) -> str:
         ('37 %', '0.4 %', '99.96 %')
     """
     shown = 100 * share
-    if shown in (0.0, 100.0) or 1 <= shown <= 99:
+    if shown == 0.0 or 1 <= shown <= 99 or shown >= 100:
         return f"{shown:.0f} %"
     return f"{shown:.1g} %" if shown < 1 else f"{shown:.4g} %"

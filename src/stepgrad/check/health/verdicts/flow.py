@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -155,7 +156,7 @@ def _finding(run: Run, found: Stretch, begin: int, end: int, *, shrinks: bool) -
         f"layer, "
         f"{number(part)} in all{gap}",
         tuple(evidence),
-        _remedy(_worst(found.layers[begin : end + 1]), factor, shrinks),
+        _remedy(found.layers[begin : end + 1], shrinks),
         layer=start.name,
         since=run.samples[0].step,
         until=run.samples[-1].step,
@@ -172,9 +173,11 @@ def _ratio(layer: Layer) -> float | None:
     return layer.weight_std / ideal if ideal and layer.weight_std else None
 
 
-def _remedy(layer: Layer, factor: float, shrinks: bool) -> str:
-    ratio, saturating = _ratio(layer), layer.activation in ("sigmoid", "tanh", "hardtanh", "softsign")
-    if shrinks and layer.activation == "sigmoid":
+def _remedy(layers: Sequence[Layer], shrinks: bool) -> str:
+    activation = Counter(layer.activation for layer in layers).most_common(1)[0][0]
+    layer = _worst(layers)
+    ratio, saturating = _ratio(layer), activation in ("sigmoid", "tanh", "hardtanh", "softsign")
+    if shrinks and activation == "sigmoid":
         return (
             "put relu in place of sigmoid, whose derivative is at most 1/4, with weight_init="
             "sg.nn.initialise.kaiming_normal; or add residual connections or an sg.nn.LayerNorm after each layer"
@@ -192,7 +195,7 @@ def _remedy(layer: Layer, factor: float, shrinks: bool) -> str:
             "then"
         )
     return "add residual connections, or an sg.nn.LayerNorm after each layer" + (
-        f", or put relu in place of {layer.activation}" if saturating else ""
+        f", or put relu in place of {activation}" if saturating else ""
     )
 
 
@@ -213,7 +216,7 @@ model = sg.nn.Sequential(*layers, sg.nn.Linear(32, 2, key=10))
 loss = sg.losses.cross_entropy
 optimizer = sg.optim.SGD(model.parameters(), lr=0.1)
 health = sg.health(model, loss, optimizer, every=2)
-with contextlib.suppress(sg.errors.TrainingError):  # the loss is not finite
+with contextlib.suppress(sg.errors.TrainingError):  # should the loss not be finite
     sg.fit(model, loss, optimizer, (X, y), epochs=10, callbacks=[health], progress=False)
 print(health.report())
 """

@@ -123,7 +123,7 @@ UNUSED = Entry(
     "thrown away. It keeps its initial values for ever, and the network is smaller than it was meant to be.",
     reads="For each parameter, whether the tape of a training step leads from it to the loss.",
     thresholds=(),
-    remedy="Call the layer, or delete it.",
+    remedy="Call the layer in forward, or delete it.",
     causes=(),
     judge=unused,
     example=_DATA

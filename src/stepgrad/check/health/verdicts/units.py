@@ -205,13 +205,13 @@ DYING_UNITS = Entry(
     remedy="A smaller learning rate; LeakyReLU; standardised inputs.",
     causes=("unnormalised-inputs", "learning-rate-too-high", "poor-initialisation", "regulariser-dominates"),
     judge=dying,
-    example=_START
+    example=_START.replace("y = (X[:, 0] > X[:, 1]).astype(int)", "y = 15 + X[:, :1]")
     + """
-model = sg.nn.Sequential(sg.nn.Linear(8, 16, key=0), sg.nn.ReLU(), sg.nn.Linear(16, 2, key=1))
-optimizer = sg.optim.Adam(model.parameters(), lr=2.0)
+model = sg.nn.Sequential(sg.nn.Linear(8, 16, key=0), sg.nn.ReLU(), sg.nn.Linear(16, 1, key=1))
+optimizer = sg.optim.SGD(model.parameters(), lr=0.04, momentum=0.9)
 """
-    + _END,
-    cure=(("lr=2.0", "lr=0.02"),),
+    + _END.replace("cross_entropy", "mse").replace("epochs=5", "epochs=10"),
+    cure=(("lr=0.04", "lr=0.002"),),
 )
 
 SATURATED_UNITS = Entry(
