@@ -492,6 +492,133 @@ def inside_a_checkpoint(x):
     return root(x).sum()
 
 
+# --- in an equation that reads other NaN and Inf, which are harmless
+
+
+@plant(array(inf, 0.0, 2.0), op="log", element=(1,), kind="log-of-zero", value=-inf)
+def born_beside_a_masked_inf(x):
+    logs = np.log(x)  # born
+    return np.sum(sg.where(np.array([False, True, True]), logs, 0.0))
+
+
+@plant(
+    array([inf, 1.0], [1e30, 1.0], dtype=f32),
+    array([1e30], [1.0], dtype=f32),
+    op="matmul",
+    element=(1, 0),
+    kind="overflow",
+)
+def row_that_overflows_below_one_that_is_not_used(a, b):
+    c = a @ b  # born
+    return c[1:].sum()
+
+
+# --- of all kinds, written down before the first of them was run
+
+
+@plant(
+    array([1.0, 2.0], [3.0, 4.0]), array([0.0, 0.0], [1.0, 1.0]), op="divide", element=(0, 0), kind="division-by-zero"
+)
+def layer_norm_by_hand(x, s):
+    n = x / s  # born
+    return np.tanh(n).sum() + np.sum(n)
+
+
+@plant(array(1.0, 2.0, 3.0, dtype=f32), op="exp", element=(2,), kind="overflow")
+def chained_growth(x):
+    a = x * 10
+    b = a * 3
+    c = np.exp(b)  # born
+    return np.log(c).mean()
+
+
+@plant(array([0.0, 1.0], [2.0, 0.0]), op="log", element=(1, 1), kind="log-of-zero", value=-inf)
+def gathers_the_bad_one(p):
+    l = np.log(p)  # born
+    picked = l[np.array([0, 1]), np.array([1, 1])]
+    return picked.sum()
+
+
+@plant(array(3.0, -4.0), op="divide", element=(), kind="zero-over-zero", value=nan)
+def cosine(a):
+    b = a * 0
+    na, nb = np.sum(a * a), np.sum(b * b)
+    c = np.sum(a * b) / nb  # born
+    return c + na
+
+
+@plant(array([1e20, 1.0], [1.0, 1.0], dtype=f32), op="einsum", element=(0,), kind="overflow")
+def einsum_overflows(a):
+    q = np.einsum("ij,ij->i", a, a)  # born
+    return q.sum()
+
+
+@plant(array(2.0, 3.0), op="log", element=(0,), kind="log-of-zero", value=-inf, compiled=True)
+def compiled_log_of_difference(x):
+    d = x - x.min()
+    l = np.log(d)  # born
+    return l.sum()
+
+
+@plant(array(0.0, 1.0), op="divide", element=(0,), kind="infinite-derivative", role="backward", compiled=True)
+def backward_log_masked_forward(x):
+    y = np.sqrt(np.abs(x))  # born
+    return np.sum(y * np.array([1.0, 2.0]))
+
+
+@plant(
+    array([1.0, 2.0], [nan, 3.0], [4.0, 5.0]),
+    op="input",
+    element=(1, 0),
+    kind="non-finite-input",
+    value=nan,
+    role="input",
+)
+def transposed_data(x):
+    z = x.T.reshape(-1)[::-1]  # born
+    return np.concatenate([z, z]).mean()
+
+
+@plant(array(5.0, 1.0, -inf), op="input", element=(2,), kind="non-finite-input", value=-inf, role="input")
+def minus_inf_data(x):
+    return np.square(x).sum()  # born
+
+
+@plant(array(1.0, 0.0), op="xlogy", element=(0,), kind="log-of-zero", value=-inf)
+def xlogy_at_zero(x):
+    return sg.special.xlogy(x, x * 0).sum()  # born
+
+
+@plant(array(60000.0, 1.0, dtype=f16), op="add", element=(0,), kind="overflow")
+def residual_in_float16(x):
+    h = x
+    y = x + h  # born
+    return y.max()
+
+
+@plant(array(0.5, 0.5), op="arccosh", element=(0,), kind="outside-domain", value=nan)
+def arccosh_outside(x):
+    return np.arccosh(x).sum()  # born
+
+
+@plant(array(1.0, 1.0), op="divide", element=(1,), kind="infinite-derivative", role="backward", value=-inf)
+def arccos_edge(x):
+    return np.arccos(x * np.array([0.5, 1.0])).sum()  # born
+
+
+@plant(array([2.0, 0.0], [0.0, 2.0]), op="divide", element=(1,), kind="division-by-zero")
+def degree_normalisation(A):
+    d = A.sum(axis=1) - np.array([1.0, 2.0])
+    inv = 1 / d  # born
+    return np.sum(inv[:, None] * A)
+
+
+@plant(array(-1.0, 4.0), op="sqrt", element=(0,), kind="root-of-negative", value=nan)
+def nan_through_max(x):
+    r = np.sqrt(x)  # born
+    return np.max(r)
+
+
 # --- networks and training steps
 
 
