@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,9 @@ def training_step(network: Network, weights: list[list[Array]]) -> tuple[Any, Ca
     drops = any(layer[0] == "dropout" for layer in network.layers)
     first, second, eps = 0.9, 0.999, 1e-8
 
+    def left(beta: float, t: Any) -> Any:
+        return -jnp.expm1(t * math.log(beta))  # 1 - beta**t
+
     def step(state: Any, batch: Any) -> Any:
         weights, m, v, t = state
         t = t + 1
@@ -67,7 +71,8 @@ def training_step(network: Network, weights: list[list[Array]]) -> tuple[Any, Ca
         loss, gradients = loss_function(weights, key, *batch)
         m = jax.tree.map(lambda m, g: first * m + (1 - first) * g, m, gradients)
         v = jax.tree.map(lambda v, g: second * v + (1 - second) * g * g, v, gradients)
-        rate, correction = network.learning_rate / (1 - first**t), jnp.sqrt(1 - second**t)
+        # In float32, 1 - 0.999**t has few right digits for the first steps, in which it is small: expm1 has all.
+        rate, correction = network.learning_rate / left(first, t), jnp.sqrt(left(second, t))
 
         def updated(w: Any, m: Any, v: Any) -> Any:
             return (w - rate * m / (jnp.sqrt(v) / correction + eps)).astype(w.dtype)
