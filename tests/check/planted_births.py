@@ -534,8 +534,8 @@ def chained_growth(x):
 
 @plant(array([0.0, 1.0], [2.0, 0.0]), op="log", element=(1, 1), kind="log-of-zero", value=-inf)
 def gathers_the_bad_one(p):
-    l = np.log(p)  # born
-    picked = l[np.array([0, 1]), np.array([1, 1])]
+    logs = np.log(p)  # born
+    picked = logs[np.array([0, 1]), np.array([1, 1])]
     return picked.sum()
 
 
@@ -556,8 +556,8 @@ def einsum_overflows(a):
 @plant(array(2.0, 3.0), op="log", element=(0,), kind="log-of-zero", value=-inf, compiled=True)
 def compiled_log_of_difference(x):
     d = x - x.min()
-    l = np.log(d)  # born
-    return l.sum()
+    logs = np.log(d)  # born
+    return logs.sum()
 
 
 @plant(array(0.0, 1.0), op="divide", element=(0,), kind="infinite-derivative", role="backward", compiled=True)
