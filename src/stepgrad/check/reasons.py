@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsInt
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def _ops(names: str) -> frozenset[str]:
     return frozenset(names.split())
 
 
-def _share(part: float, whole: float) -> str:
+def _share(part: SupportsInt, whole: SupportsInt) -> str:
     return f"{int(part):,} of {int(whole):,}"
 
 
