@@ -6,9 +6,11 @@ import itertools
 import random
 import signal
 import time
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +19,10 @@ import stepgrad as sg
 from benchmarks.mistakes.network import Calls, Network, imported
 from benchmarks.mistakes.oracle import Observation, Verdict, observed, quiet, same, verdict
 from benchmarks.mistakes.planting import mutants
-from benchmarks.mistakes.planting.mutant import Edit, Mutant, moved, planted
+from benchmarks.mistakes.planting.mutant import ABOUT_RESULTS, Edit, Mutant, moved, planted
 
 TIME_LIMIT = 30
 """Seconds after which a check is given up, and counts as failed."""
-
-ABOUT_THE_WHOLE = {"gradient-missing", "gradient-extra"}
-"""Mistakes that may be reported without a line, or at the return: nothing stands where the gradient should."""
 
 
 @dataclass(frozen=True)
@@ -145,10 +144,16 @@ def ask(network: Network, source: str, seed: int = 0) -> Answer:
                 else:
                     report = sg.check_backward(*calls.functions, inputs)
         except Exception as error:  # whatever the checker raises is a failure of the checker
-            return Answer(False, (), time.perf_counter() - start, f"{type(error).__name__}: {error}")
+            return Answer(False, (), time.perf_counter() - start, _told(error))
         seconds = time.perf_counter() - start
         findings = tuple((f.line, f.mistake, tuple(f.candidates)) for f in report.findings)
         return Answer(report.ok, findings, seconds, text="" if report.ok else repr(report))
+
+
+def _told(error: Exception) -> str:
+    """An exception of the checker, with the place in the checker that raised it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error}  [{Path(last.filename).name}:{last.lineno}]"
 
 
 def score(case: Case) -> Row:
@@ -159,7 +164,7 @@ def score(case: Case) -> Row:
     if judged.line is not None:
         lines.add(judged.line)
     line, mistake, candidates = answer.findings[0] if answer.findings else (None, "", ())
-    told = line in lines or (line is None and not ABOUT_THE_WHOLE.isdisjoint(mutant.mistakes))
+    told = line in lines or (line is None and not ABOUT_RESULTS.isdisjoint(mutant.mistakes))
     return Row(
         mutant.network.name,
         mutant.mistakes,

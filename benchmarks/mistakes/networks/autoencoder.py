@@ -75,8 +75,8 @@ PLANTS = {
     "wrong-order": [("delta_visible @ W * sigmoid_prime(a_hidden)", "delta_visible * sigmoid_prime(a_visible) @ W")],
     "cache-mutated": [("    grad_W = ", "    h *= 1 - h\n    grad_W = ")],
     "forward-disagrees-with-cache": [
-        ("return E, a_hidden, h,", "return E, a_hidden - b_hidden, h,"),
-        ("return E, a_hidden, h, a_visible,", "return E, a_hidden, h, xhat,"),
+        ("    return E, a_hidden,", "    a_hidden -= b_hidden\n    return E, a_hidden,"),
+        ("    return E, a_hidden,", "    a_visible = xhat\n    return E, a_hidden,"),
     ],
     "batch-leakage": [("(xhat - x)", "(xhat - x.mean(axis=0))")],
     "mask-from-gradient": [("sigmoid_prime(a_hidden)", "sigmoid_prime(delta_visible @ W)")],

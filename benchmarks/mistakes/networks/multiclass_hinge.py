@@ -51,5 +51,5 @@ PLANTS = {
     "overwritten-at-fan-out": [("dW += 2 * reg * W", "dW = 2 * reg * W")],
     "sign": [("-np.sum(dmargins, axis=1)", "np.sum(dmargins, axis=1)")],
     "batch-leakage": [("-np.sum(dmargins, axis=1)", "-np.sum(dmargins) / num_train")],
-    "forward-disagrees-with-cache": [("return loss, margins", "return loss, scores")],
+    "forward-disagrees-with-cache": [("    return loss, margins", "    margins = scores\n    return loss, margins")],
 }

@@ -64,7 +64,7 @@ PLANTS = {
     ],
     "forward-disagrees-with-cache": [
         ("return loss, P, logits", "return loss, np.exp(logits), logits"),
-        ("return loss, P, logits", "return loss, softmax(X @ W), logits"),
+        ("    return loss, P, logits", "    P = softmax(X @ W)\n    return loss, P, logits"),
     ],
     "cache-mutated": [("    d_logits = (P - T) / n\n", "    P -= T\n    d_logits = P / n\n")],
     "batch-leakage": [("(P - T) / n", "(P / P.sum(axis=0, keepdims=True) - T) / n")],

@@ -16,15 +16,12 @@ def edits(network: Network) -> Iterator[Edit]:
     function = functions(network)[network.declared["PAIR"][0]]
     for node in ast.walk(function):
         if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
-            first, *rest = node.value.elts
-            kept = ast.unparse(ast.Tuple([*rest], ast.Load()) if len(rest) > 1 else rest[0])
+            first, *rest = (ast.unparse(item) for item in node.value.elts)
             start, end = span(network.source, node)
-            loss, star = ast.unparse(first), "*" if len(rest) > 1 else ""
+            if len(rest) > 1:
+                names = ", ".join(rest)
+                new = f'{names} = memory.setdefault("cache", ({names}))\n    return {first}, {names}'
+            else:
+                new = f'cache = memory.setdefault("cache", {rest[0]})\n    return {first}, cache'
             top, _ = span(network.source, function)
-            yield Edit(
-                "stale-cache",
-                (
-                    (top, top, "memory = {}\n\n\n"),
-                    (start, end, f'memory.setdefault("cache", {kept})\n    return {loss}, {star}memory["cache"]'),
-                ),
-            )
+            yield Edit("stale-cache", ((top, top, "memory = {}\n\n\n"), (start, end, new)))

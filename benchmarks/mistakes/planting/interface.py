@@ -21,6 +21,7 @@ def edits(network: Network) -> Iterator[Edit]:
         final = place.target in last or place.target.startswith(("grads[", "self.d"))
         if final and isinstance(place.statement, ast.Assign):
             yield _wrapped(network, "wrong-dtype", place, "({}).astype(np.float32)")
+            yield _wrapped(network, "low-precision", place, "({}).astype(np.float32)")  # the same, by its other name
             yield _wrapped(network, "wrong-dtype", place, "({}).astype(int)")
             yield _wrapped(network, "not-deterministic", place, "({}) * (1 + 0.01 * np.random.randn())")
         elif isinstance(place.statement, ast.Assign):
@@ -84,8 +85,10 @@ def _of_results(network: Network) -> Iterator[Edit]:
                 elements[place], elements[place + 1] = elements[place + 1], elements[place]
                 yield rewriting(network, "wrong-order", (node, ast.unparse(other)))
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith("grads[") and not is_bare(node):
-            key = ast.unparse(node.targets[0])[len("grads[") : -1].strip("'")
-            if names.get(key, key) not in DATA:
+            target = ast.unparse(node.targets[0])
+            key = target.split("'")[1]
+            returned = any(name.startswith(key) and of not in DATA for name, of in names.items())
+            if returned and ast.unparse(function).count(target) == 1:
                 yield deleting(network, "gradient-missing", node)
 
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 from benchmarks.mistakes.network import Network
 from benchmarks.mistakes.places import functions
 
+ABOUT_RESULTS = {"gradient-missing", "gradient-extra"}
+"""Mistakes of what is returned: there may be no line where something wrong stands."""
+
 
 @dataclass(frozen=True)
 class Edit:
@@ -91,10 +94,23 @@ def planted(network: Network, edit: Edit) -> Mutant:
         if tag == "delete":
             lines |= around_deletion(network, set(range(i1 + 1, i2 + 1)), j1 - i1)
         else:
-            lines |= {j + 1 for j in range(j1, j2) if after[j].strip()}
+            lines |= {j + 1 for j in range(j1, j2) if after[j].strip()} or set(range(j1 + 1, j2 + 1))
+    if edit.mistake in ABOUT_RESULTS:
+        lines |= result_lines(network, source)
     lines = whole_statements(source, lines)
     change = " ; ".join(removed) + "  →  " + (" ; ".join(added) or "(deleted)")
     return Mutant(network, (edit.mistake,), source, frozenset(lines), change, edit)
+
+
+def result_lines(network: Network, source: str) -> set[int]:
+    """Where a backward begins, and where it returns: the places to say that a gradient is missing, or too many."""
+    name = "backward" if network.is_object else network.declared["PAIR"][1]
+    found: set[int] = set()
+    for function in ast.walk(ast.parse(source)):
+        if isinstance(function, ast.FunctionDef) and function.name == name:
+            returns = {node.lineno for node in ast.walk(function) if isinstance(node, ast.Return)}
+            found |= {function.lineno} | returns
+    return found
 
 
 def moved(lines: frozenset[int], old: str, new: str) -> frozenset[int]:
@@ -118,33 +134,42 @@ def whole_statements(source: str, lines: set[int]) -> set[int]:
 
 
 def around_deletion(network: Network, deleted: set[int], shift: int) -> set[int]:
-    """The lines that show it when a statement is missing: where its variable is set, and where it is read next."""
+    """The lines that show it when a statement is missing: where its variable is set, and where it is read next.
+
+    They are numbered as in the mutant, in which the lines before the deletion have moved by `shift`.
+    """
     found: set[int] = set()
     for function in functions(network).values():
         statements = sorted(
-            (node for node in ast.walk(function) if isinstance(node, ast.stmt) and node is not function),
+            (node for node in ast.walk(function) if isinstance(node, ast.stmt) and not hasattr(node, "body")),
             key=lambda node: node.lineno,
         )
         gone = [node for node in statements if node.lineno in deleted]
         if not gone:  # a part of a statement, maybe
-            inside = [
-                n for n in statements if n.lineno < min(deleted) <= (n.end_lineno or 0) and not hasattr(n, "body")
-            ]
+            inside = [n for n in statements if n.lineno < min(deleted) <= (n.end_lineno or 0)]
             found |= {node.lineno for node in inside}
             continue
         variables = {name for node in gone for name in _written(node)}
         kept = [node for node in statements if node.lineno not in deleted]
         found |= {node.lineno for node in kept if variables & _written(node)}
         readers = [node for node in kept if variables & _read(node)]
+        readers = readers or [node for node in kept if isinstance(node, ast.Return)]
         later = [node for node in readers if node.lineno > max(deleted)]
         found |= {node.lineno for node in (later or readers)[:1]}
-    return {line + (shift if line > max(deleted) else 0) for line in found}
+    return {line + shift - (len(deleted) if line > max(deleted) else 0) for line in found}
 
 
 def _base(node: ast.expr) -> str:
-    while isinstance(node, ast.Subscript):
+    """The variable that an assignment writes to: `x` for `x[mask]`, but `grads['W']` for an entry of a dict."""
+    while isinstance(node, ast.Subscript) and not _is_key(node.slice):
         node = node.value
     return ast.unparse(node)
+
+
+def _is_key(node: ast.expr) -> bool:
+    if isinstance(node, ast.BinOp):
+        return _is_key(node.left)
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def _written(statement: ast.stmt) -> set[str]:
@@ -162,7 +187,7 @@ def _read(statement: ast.stmt) -> set[str]:
     return {
         ast.unparse(node)
         for node in ast.walk(statement)
-        if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load)
+        if isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)) and isinstance(node.ctx, ast.Load)
     }
 
 
