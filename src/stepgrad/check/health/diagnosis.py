@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -281,12 +280,10 @@ def _descent(run: Run) -> str:
     seen = descents(run)
     if not seen:
         return ""
-    ratio = middle(d.actual / d.predicted for d in seen if d.predicted < 0)
-    facts = (
-        []
-        if math.isnan(ratio)
-        else [f"the loss falls along the update by {number(ratio)} of what the gradient predicts"]
-    )
+    ratio, rises = middle(d.actual / d.predicted for d in seen if d.predicted < 0), sum(d.actual > 0 for d in seen)
+    facts = [f"{rises} raised the loss of their own batch"] if rises else []
+    if ratio > 0:
+        facts.append(f"the loss falls along the update by {number(ratio)} of what the gradient predicts")
     facts.append(f"the best step along it is {number(middle(d.best_factor for d in seen))} of the one taken")
     changes = middle(s.update_norm / s.weight_norm for s in run.samples if s.weight_norm > 0)
     facts.append(f"an update changes {percent(changes)} of the weights' size")

@@ -142,7 +142,7 @@ class _Scale:
     def labels(self) -> list[str]:
         middle = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
         return [
-            f'<text class="muted" x="{LEFT - 8}" y="{self.y(v) + 4:.1f}" text-anchor="end">{number(v)}</text>'
+            f'<text class="muted" x="{LEFT - 8}" y="{self.y(v) + 2:.1f}" text-anchor="end">{number(v)}</text>'
             for v in (self.low, middle, self.high)
         ]
 
@@ -182,6 +182,9 @@ def _broken(points: Sequence[tuple[int, Any]], axis: Axis, bottom: float) -> str
 _COLOURS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 
 
+_DECADES = 1000
+
+
 def _colour(share: float) -> str:
     place = min(max(share, 0.0), 1.0) * (len(_COLOURS) - 1)
     i = min(int(place), len(_COLOURS) - 2)
@@ -200,7 +203,8 @@ def heat_map(document: Document, what: str = "gradient_norms") -> str:
         return ""
     values = [v for s in samples for v in s[what] if isinstance(v, (int, float)) and v > 0]
     low, high = (min(values), max(values)) if values else (1.0, 1.0)
-    span = math.log(high / low) if high > low else 1.0
+    low = min(low, high / _DECADES)  # small differences are no reason for other colours
+    span = math.log(high / low)
     parts, top = [], 6.0
     row = _ROW if len(layers) <= 30 else max(6.0, 660 / len(layers))
     for place, layer in enumerate(layers):
@@ -288,6 +292,7 @@ def _descent(descent: Document, left: float, width: float, height: float) -> str
     path = "".join(f"{'L' if i else 'M'}{x(f):.1f} {y(v):.1f}" for i, (f, v) in enumerate(shown))
     end = min(reach, (start - low) / -descent["predicted"]) if descent["predicted"] < 0 else reach
     predicted = descent["predicted"]
+    one = "1" if x(1) - left > 12 else ""
     best = next((v for f, v in shown if f == descent["best_factor"]), start)
     return (
         f'<text x="{left:.1f}" y="14">step {descent["step"]:,}</text>'
@@ -296,7 +301,7 @@ def _descent(descent: Document, left: float, width: float, height: float) -> str
         f'<path class="loss" d="{path}"/>'
         f'<circle class="taken" cx="{x(1):.1f}" cy="{y(start + descent["actual"]):.1f}" r="4"/>'
         f'<circle class="best" cx="{x(descent["best_factor"]):.1f}" cy="{y(best):.1f}" r="5.5"/>'
-        f'<text class="muted" x="{x(1):.1f}" y="{height + 16}" text-anchor="middle">1</text>'
+        f'<text class="muted" x="{x(1):.1f}" y="{height + 16}" text-anchor="middle">{one}</text>'
         f'<text class="muted" x="{left:.1f}" y="{height + 16}" text-anchor="middle">0</text>'
         f'<text class="muted" x="{left + width:.1f}" y="{height + 16}" text-anchor="end">× {number(reach)}</text>'
     )

@@ -127,7 +127,8 @@ def markdown(diagnosis: Diagnosis) -> str:
                 lines += [f"This follows from {verdict.name}.", ""]
             lines += ["| evidence | value | threshold |", "| --- | --- | --- |"]
             lines += [f"| {_cell(e.what)} | {_cell(e.text)} | {e.limit} |" for e in each.evidence]
-            lines += ["", f"**Remedy.** {sentence(each.remedy)}"]
+            remedy = "If it is still there once its cause is gone" if depth else "Remedy"
+            lines += ["", f"**{remedy}.** {sentence(each.remedy)}"]
     return "\n".join(lines) + "\n"
 
 

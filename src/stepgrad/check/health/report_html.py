@@ -107,8 +107,11 @@ def _verdicts(document: Document, cause: int | None) -> Iterable[str]:
         yield f'<div class="verdict {verdict["severity"]}"><h3>{name}<small>{span}{where}</small></h3>'
         yield f"<p>{escape(sentence(verdict['says']))}</p>"
         yield _evidence(verdict["evidence"])
-        yield f'<p class="remedy"><b>Remedy.</b> {escape(sentence(verdict["remedy"]))}</p>'
-        yield f"<details><summary>what it means</summary><p>{escape(verdict['meaning'])}</p></details>"
+        remedy = escape(sentence(verdict["remedy"]))
+        if cause is None:
+            yield f'<p class="remedy"><b>Remedy.</b> {remedy}</p>'
+        more = "" if cause is None else f"<p>If it is still there once its cause is gone: {remedy}</p>"
+        yield f"<details><summary>what it means</summary><p>{escape(verdict['meaning'])}</p>{more}</details>"
         if any(v["caused_by"] == place for v in document["verdicts"]):
             yield '<p class="follows">It explains:</p>'
             yield from _verdicts(document, place)

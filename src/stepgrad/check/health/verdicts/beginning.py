@@ -102,10 +102,7 @@ def poor_initialisation(run: Run) -> Finding | None:
     worst, ratio = max(off, key=lambda pair: abs(math.log(max(pair[1], 1e-30))))
     ideal = worst.expected.ideal_weight_std if worst.expected else None
     initialise = "kaiming_normal" if worst.activation in _RECTIFIERS else "xavier_normal"
-    evidence = [
-        Evidence(f"{WEIGHTS_LARGE.what}: {place(layer)}", r, WEIGHTS_LARGE if r > 1 else WEIGHTS_SMALL)
-        for layer, r in off[:4]
-    ]
+    evidence = [Evidence(f"{WEIGHTS_LARGE.what}: {place(layer)}", r, _limit(r)) for layer, r in off[:4]]
     return Finding(
         f"the weights of layer {place(worst)} begin with a standard deviation of {number(worst.weight_std or 0)}, "
         f"{number(ratio if ratio > 1 else 1 / max(ratio, 1e-30))} times {'more' if ratio > 1 else 'less'} than the "
@@ -137,6 +134,11 @@ def _off(run: Run) -> list[tuple[Layer, float]]:
         if WEIGHTS_LARGE.holds(ratio) or (WEIGHTS_SMALL.holds(ratio) and place_and_layer in hidden):
             off.append((layer, ratio))
     return large if COMPOUND.holds(math.prod(r for _, r in large)) and len(large) >= len(off) else off
+
+
+def _limit(ratio: float) -> Threshold | None:
+    """The threshold that a single layer's ratio is beyond; None if only all layers together are."""
+    return next((t for t in (WEIGHTS_LARGE, WEIGHTS_SMALL) if t.holds(ratio)), None)
 
 
 def _ratio(layer: Layer) -> float | None:
