@@ -40,6 +40,8 @@ class Planted:
         rng = np.random.default_rng(1)
         seen = [self._sighting(name, self.network.inputs(rng, m), m) for m in BATCHES]
         error = next((e for _, e in seen if e), None)
+        if any(s.others.get(k) is not None and _changed(s, k) for s, _ in seen for k in ("A1", "Z1")):
+            facts |= {"cache-changed"}
         code = ast.unparse(self.wrong[-1]) if self.wrong else ""
         return Clue(name, tuple(s for s, _ in seen), 1, code, error=error, facts=facts)
 
@@ -69,6 +71,11 @@ class Planted:
         """The variables before the line."""
         _, cache = module["forward"](**inputs)
         return _run(self.body[: self.start], {**module, "cache": cache})
+
+
+def _changed(sighting: Sighting, name: str) -> bool:
+    value = next(e.value for e, n in sighting.truth.names.items() if n == name)
+    return not np.array_equal(sighting.others[name], value)
 
 
 def _truth(module: dict[str, Any], inputs: dict[str, Any]) -> Truth:

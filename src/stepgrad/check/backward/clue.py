@@ -75,6 +75,7 @@ class Clue:
         earlier: names of the values that earlier lines computed rightly.
         facts: which of `FACTS` were found.
         error: the text of what the line raised, where it raised.
+        wrong: the names of the inputs whose gradients are wrong in the end.
     """
 
     gradient: str
@@ -85,3 +86,4 @@ class Clue:
     earlier: tuple[str, ...] = ()
     facts: frozenset[str] = frozenset()
     error: str | None = None
+    wrong: tuple[str, ...] = ()

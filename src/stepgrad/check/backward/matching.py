@@ -58,7 +58,7 @@ def match(clue: Clue) -> list[Match]:
         by_value += _search(scene, near)
         if by_value:
             break
-    by_value.sort(key=lambda e: (e.contradicted, RANK[e.mistake.name]))
+    by_value.sort(key=lambda e: (e.guess.loose, e.contradicted, RANK[e.mistake.name]))
     found = by_fact + [e.match for e in by_value]
     found = found or list(_pairs(near))
     if not found:
@@ -124,7 +124,7 @@ def _search(scene: Scene, near: list[_Explained]) -> Iterator[_Explained]:
                     if first.wrong is value and _reads_so(scene, guess) and not any(_computed(guess, p) for p in rest):
                         yield _Explained(mistake, guess, scene)
                         break
-                elif agree(first.wrong, value):
+                elif _agrees(first, value):
                     if all(_agrees(p, _computed(guess, p)) for p in rest):
                         yield _Explained(mistake, guess, scene)
                         break
@@ -144,7 +144,11 @@ def _computed(guess: Guess, point: Point) -> Array | None:
 
 
 def _agrees(point: Point, value: Array | None) -> bool:
-    return value is not None and point.wrong is not None and agree(point.wrong, value)
+    if value is None or point.wrong is None:
+        return False
+    with np.errstate(all="ignore"):
+        noise = 1e-12 * float(np.nan_to_num(np.linalg.norm(point.right)))
+    return agree(point.wrong, value, noise=noise)
 
 
 def _reads_so(scene: Scene, guess: Guess) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -24,30 +25,37 @@ class Tapes:
     """Leaves, forward and backward equations of a `Truth`, numbered.
 
     Two points of one function have the same equations, so a position found at one is valid at the other.
+    A Python number has a position for each use: numbers that are equal at one point may differ at another.
 
     Attributes:
-        equations: the leaves in the order in which they are read, the forward equations, the backward ones.
+        equations: the leaves, the forward equations in order, the backward ones.
         first_backward: the position of the first backward equation.
         values: what each computed, an array.
         sources: the positions of each one's operands.
         readers: the positions of those that read it.
+        position: equation -> position, without numbers.
         gradients: forward position -> the position of its gradient.
         names: forward position -> the user's name.
+        inputs: position -> the name of the input.
+        output: the position of the loss.
+        flowing: the backward positions that depend on the downstream gradient of the loss.
     """
 
     def __init__(self, truth: Truth) -> None:
-        known = dict.fromkeys([*truth.forward, *truth.backward])
-        found = dict.fromkeys(s for e in known for s in e.inputs if s not in known)
-        backward = set(truth.backward)
-        self.equations: list[Equation] = [*truth.inputs.values()]
-        self.equations += [e for e in found if e not in set(self.equations)]
-        self.equations += [e for e in known if e not in backward]
-        self.first_backward = len(self.equations)
-        self.equations += truth.backward
-        position = {e: i for i, e in enumerate(self.equations)}
-        self.position = position
+        backward = dict.fromkeys(truth.backward)
+        recorded = [e for e in dict.fromkeys([*truth.forward, *truth.backward]) if e not in backward]
+        recorded += backward
+        arrays = dict.fromkeys(truth.inputs.values())
+        arrays |= dict.fromkeys(s for e in recorded for s in e.inputs if s.op in leaves and s.op is not LITERAL)
+        numbers = [s for e in recorded for s in e.inputs if s.op is LITERAL]
+        self.equations: list[Equation] = [*arrays, *numbers, *recorded]
+        self.first_backward = len(self.equations) - len(backward)
+        self.position = position = {e: i for i, e in enumerate(self.equations) if e.op is not LITERAL}
         self.values: list[Array] = [np.asarray(_value(e)) for e in self.equations]
-        self.sources = [tuple([position[s] for s in e.inputs]) for e in self.equations]
+        next_number = itertools.count(len(arrays))
+        self.sources: list[tuple[int, ...]] = [() for _ in (*arrays, *numbers)]
+        for e in recorded:
+            self.sources.append(tuple([next(next_number) if s.op is LITERAL else position[s] for s in e.inputs]))
         self.readers: list[list[int]] = [[] for _ in self.equations]
         for i, sources in enumerate(self.sources):
             for source in sources:
@@ -59,6 +67,14 @@ class Tapes:
         self.names = {position[e]: name for e, name in truth.names.items() if e in position}
         self.inputs = {position[e]: name for name, e in truth.inputs.items()}
         self.output = position.get(truth.output)
+        self.flowing = self._flowing()
+
+    def _flowing(self) -> frozenset[int]:
+        found = set() if self.output is None else {self.gradients.get(self.output, -1)}
+        for i in range(self.first_backward, len(self.equations)):
+            if not found.isdisjoint(self.sources[i]):
+                found.add(i)
+        return frozenset(found)
 
     def like(self, other: Tapes) -> bool:
         """Whether positions mean the same in both."""

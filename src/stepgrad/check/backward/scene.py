@@ -33,8 +33,14 @@ def ratio(a: Array, b: Array, tolerance: float = TOLERANCE) -> float | None:
         return r if r and error <= tolerance * float(np.linalg.norm(a)) else None
 
 
-def agree(a: Array, b: Array, tolerance: float = TOLERANCE) -> bool:
-    """Same shape, and equal up to rounding; not-a-numbers agree where they stand in the same places."""
+def agree(a: Array, b: Array, tolerance: float = TOLERANCE, noise: float = 0.0) -> bool:
+    """Same shape, and equal up to rounding; not-a-numbers agree where they stand in the same places.
+
+    Args:
+        a, b: arrays.
+        tolerance: the largest relative error.
+        noise: the largest absolute one (of norms): what rounding leaves of sums that are zero.
+    """
     if a.shape != b.shape:
         return False
     with np.errstate(all="ignore"):
@@ -46,7 +52,7 @@ def agree(a: Array, b: Array, tolerance: float = TOLERANCE) -> bool:
             a, b = a[finite], b[finite]
         elif not np.isfinite(b).all():
             return False
-        return float(np.linalg.norm(a - b)) <= tolerance * float(np.linalg.norm(b))
+        return float(np.linalg.norm(a - b)) <= max(tolerance * float(np.linalg.norm(b)), noise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +63,7 @@ class Point:
         sighting: what was seen.
         tapes: the passes at this point, by position.
         right, wrong: the line's values; where it adds to a value, possibly only what it adds.
+        batch: the number of examples, if any axis runs over examples.
         scale: right = scale * what the tape has, by the user's convention.
         arrange: how the user's code lays out what the tape has: `np.transpose`, a reshape, or nothing.
         target: the backward position whose value is `right`.
@@ -67,6 +74,7 @@ class Point:
     tapes: Tapes
     right: Array
     wrong: Array | None
+    batch: int | None
     scale: float = 1.0
     arrange: Callable[[Array], Array] | None = None
     target: int | None = None
@@ -91,10 +99,6 @@ class Point:
         assert self.target is not None
         return self.arrange(value) if self.arrange and value.shape == self.value(self.target).shape else value
 
-    @property
-    def batch(self) -> int | None:
-        return self.sighting.batch
-
     def count(self) -> int:
         """The number of examples; of elements where it is not known."""
         return self.batch or self.right.size
@@ -113,6 +117,9 @@ class Scene:
         self.gradient = clue.gradient
         points = [self._point(s) for s in clue.sightings]
         self.points = [p for p in points if p.tapes.like(points[0].tapes)]
+        if not all(p.batch for p in self.points):
+            lengths = batch_lengths([p.tapes for p in self.points])
+            self.points = [replace(p, batch=n) for p, n in zip(self.points, lengths, strict=True)]
         self._aim()
         self.first = self.points[0]
         self.tapes = self.first.tapes
@@ -125,7 +132,7 @@ class Scene:
             before = np.asarray(sighting.known[self.gradient])
             right = right - before
             wrong = None if wrong is None else wrong - before
-        return Point(sighting, Tapes(sighting.truth), right, wrong)
+        return Point(sighting, Tapes(sighting.truth), right, wrong, sighting.batch)
 
     def at(self, points: list[Point]) -> Scene:
         """The same line with other values."""
@@ -172,8 +179,22 @@ class Scene:
         wanted = self.first.sighting.target
         if wanted is not None and wanted in self.tapes.position:
             return self.tapes.position[wanted]
-        goals = [i for i, g in self.tapes.gradients.items() if g == self.target]
-        return min(goals, key=lambda i: (i not in self.tapes.names, i), default=None)
+        return min(self.goals, key=lambda i: (i not in self.tapes.names, i), default=None)
+
+    @cached_property
+    def goals(self) -> list[int]:
+        """All forward positions with this gradient: Z, and b where Z = W @ X + b has the shape of b."""
+        return sorted(i for i, g in self.tapes.gradients.items() if g == self.target)
+
+    @cached_property
+    def holding(self) -> int | None:
+        """The forward position whose value the line is to hold, where it computes no gradient."""
+        if self.target is not None:
+            return None
+        first = self.first
+        found = [i for i in self.named if agree(first.right, first.value(i))]
+        called = [i for i in found if self.tapes.names[i] == self.gradient or self.base(i) == self.gradient]
+        return next(iter(called or found), None)
 
     @cached_property
     def at_loss(self) -> bool:
@@ -205,6 +226,10 @@ class Scene:
     def name(self, i: int) -> str:
         """What the user calls a forward value; if nothing, what made it."""
         return self.tapes.names.get(i) or f"the result of {self.equation(i).op.name}"
+
+    def base(self, i: int) -> str:
+        """The user's variable of a forward value, without the number of its assignment."""
+        return self.first.sighting.truth.bases.get(self.equation(i), "")
 
     def gradient_name(self, i: int) -> str:
         """What the user calls the gradient of a forward value."""
@@ -313,15 +338,65 @@ class Span:
         return point.tapes.derivative(self.start, self.end, value)
 
     def arriving(self, point: Point) -> Array:
-        """The downstream gradient of the function; ones where only f' is computed."""
+        """The downstream gradient of the function; ones where only f' is computed.
+
+        It is the user's own where that is as right: at ties of a maximum several gradients are.
+        """
         if self.bare:
             return np.full(point.right.shape, point.scale)
+        name = point.tapes.names.get(self.end)
+        own = None if name is None else point.sighting.known.get("d" + name)
+        if self.elementwise and own is not None and own.shape == point.right.shape:
+            with np.errstate(all="ignore"):
+                if agree(own * self.derivative(point), point.right):
+                    return own
         return point.gradient(self.end)
 
 
+def batch_lengths(tapes: list[Tapes]) -> list[int | None]:
+    """The number of examples at each point, by what becomes of the axes.
+
+    Most forward values have an axis for the examples, no product of matrices sums over it, and no parameter has it.
+    """
+    first = tapes[0]
+    computed = [i for i in range(first.first_backward) if first.sources[i] and first.values[i].ndim]
+    axes: dict[tuple[int, ...], list[int]] = {}
+    for i in first.inputs:
+        for k, n in enumerate(first.values[i].shape):
+            if n > 1:
+                axes.setdefault(tuple(t.values[i].shape[k] for t in tapes), []).append(i)
+
+    def has(i: int, lengths: tuple[int, ...]) -> bool:
+        return all(n in t.values[i].shape for n, t in zip(lengths, tapes, strict=True))
+
+    def is_contracted(lengths: tuple[int, ...]) -> bool:
+        products = [i for i in computed if first.equations[i].op.name == "matmul"]
+        return any(
+            all(t.values[t.sources[i][0]].shape[-1:] == (n,) for n, t in zip(lengths, tapes, strict=True))
+            for i in products
+        )
+
+    likely = [
+        lengths
+        for lengths in axes
+        if 2 * sum(has(i, lengths) for i in computed) >= len(computed) and not is_contracted(lengths)
+    ]
+    if not likely:
+        return [None for _ in tapes]
+    return list[int | None](min(likely, key=lambda lengths: len(axes[lengths])))
+
+
 def _spans(scene: Scene) -> Iterator[Span]:
-    tapes, first, goal = scene.tapes, scene.first, scene.goal
-    if goal is not None and goal in tapes.gradients:
+    for goal in scene.goals or [scene.goal]:
+        if (goal is not None and scene.equation(goal).op not in leaves) or goal in scene.tapes.inputs:
+            yield from _spans_from(scene, goal)
+    if not scene.goals:
+        yield from _bare_spans(scene)
+
+
+def _spans_from(scene: Scene, goal: int) -> Iterator[Span]:
+    tapes, first = scene.tapes, scene.first
+    if goal in tapes.gradients:
         shape = scene.equation(goal).type.shape
         elementwise = scene.elementwise_from(goal)
         ends = [e for e in scene.only_from(goal) if e in tapes.gradients and scene.equation(e).type.shape == shape]
@@ -338,7 +413,10 @@ def _spans(scene: Scene) -> Iterator[Span]:
                     yield Span(goal, end, True, False)
             else:
                 yield Span(goal, end, False, False)
-        return
+
+
+def _bare_spans(scene: Scene) -> Iterator[Span]:
+    tapes, first = scene.tapes, scene.first
     for start in scene.named:
         if first.value(start).shape == first.right.shape and scene.equation(start).active:
             for end in scene.elementwise_from(start) & scene.named.keys():
@@ -348,7 +426,7 @@ def _spans(scene: Scene) -> Iterator[Span]:
 
 def _multiples(tapes: Tapes, array: Array) -> Iterator[tuple[int, float]]:
     """The backward positions that an array is a multiple of, perhaps transposed; and the multiple."""
-    for i in range(tapes.first_backward, len(tapes.values)):
+    for i in sorted(tapes.flowing):
         value = tapes.values[i]
         if value.shape != array.shape:
             value = value.T
@@ -423,7 +501,7 @@ def mentions(code: str, loop: Mapping[str, Any]) -> frozenset[str]:
     else:
         return frozenset()
     found = set()
-    inside_keys = set()
+    inside_keys: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             found.add(node.id)

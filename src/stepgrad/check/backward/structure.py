@@ -51,13 +51,13 @@ def _support(right: Array, wrong: Array, evidence: dict[str, Any]) -> str:
 
 
 def _agreeing(right: Array, wrong: Array, evidence: dict[str, Any]) -> str:
-    same = np.isclose(wrong, right, rtol=1e-7, atol=1e-12 * float(abs(right).max(initial=0)))
+    same = np.asarray(np.isclose(wrong, right, rtol=1e-7, atol=1e-12 * float(abs(right).max(initial=0))))
     share = evidence["elements that agree"] = f"{int(same.sum())} of {same.size}"
     if not same.any():
         return ""
     for axis in range(right.ndim):
         others = tuple(k for k in range(right.ndim) if k != axis)
-        whole = same.all(axis=others)
+        whole = np.asarray(same.all(axis=others))
         if right.shape[axis] > 1 and whole.any() and not same[_at(axis, ~whole, right.ndim)].any():
             return f"it is right at {_indices(whole)} of axis {axis}, and wrong at {_indices(~whole)}"
     return f"{share} elements are right"

@@ -35,7 +35,7 @@ RANKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     (
         "The numbers are right up to rounding: nothing else looks like that.",
-        ("wrong-dtype",),
+        ("wrong-dtype", "low-precision"),
     ),
     (
         "The numbers are right, in another arrangement or summed otherwise; the shape tells.",
@@ -71,9 +71,10 @@ RANKS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
-        "A particular path before any path; a regulariser is a path, and so are a batch's statistics.",
+        "A particular path before any path; rounded predictions leave zeros, which look like a missing path.",
         (
             "regulariser-mismatch",
+            "rounded-predictions",
             "batch-statistics-as-constants",
             "dropout-mask-redrawn",
             "overwritten-at-fan-out",
@@ -83,11 +84,11 @@ RANKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     (
         "A value of this layer before one of another: Z1 for A1 before A0 for A1.",
-        ("rounded-predictions", "preactivation-for-activation", "other-layers-weights", "weights-not-transposed"),
+        ("preactivation-for-activation", "other-layers-weights", "weights-not-transposed"),
     ),
     ("What can imitate many others, by chance of equal shapes.", ("other-layers-cache", "elementwise-for-matmul")),
     ("The loosest: another order of steps, other examples.", ("wrong-order", "batch-leakage")),
-    ("Nothing exact to go by.", ("low-precision", "not-deterministic")),
+    ("No values to go by.", ("not-deterministic",)),
 )
 """Which mistake is named first where several would give the same wrong value: reasons, and names in order."""
 

@@ -59,6 +59,10 @@ def _inverted(scene: Scene) -> Iterator[Guess]:
                 lambda p, s=span: p.laid_out(s.arriving(p) * _swapped(s.derivative(p))),
                 f"the mask of {a} is inverted: the gradient passes where {z} is not positive",
             )
+            yield Guess(
+                lambda p, s=span: p.laid_out(s.arriving(p) * (p.value(s.end) < 0)),
+                f"the mask of {a} is inverted: it passes the gradient where {a} is negative",
+            )
 
 
 def _swapped(derivative: Array) -> Array:
@@ -142,10 +146,6 @@ def _leaky(scene: Scene) -> Iterator[Guess]:
             yield Guess(
                 lambda p, s=span: p.laid_out(s.arriving(p) * _without_slope(s.derivative(p))),
                 f"the slope {levels[0]:.3g} of {a} for negative {z} is lost",
-            )
-            yield Guess(
-                lambda p, s=span: p.laid_out(s.arriving(p)),
-                f"the slope {levels[0]:.3g} of {a} for negative {z} is lost: everything passes unchanged",
             )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
+from stepgrad.check.backward.mistakes.cached import differences, exchanged
 from stepgrad.check.backward.mistakes.mistake import Example, Family, Guess, Mistake
 from stepgrad.check.backward.mistakes.networks import batch_norm, dropout, square_layers, two_layers
 from stepgrad.check.backward.mistakes.scale import factors
@@ -19,40 +21,56 @@ def _regulariser(scene: Scene) -> Iterator[Guess]:
         return
     name = scene.name(goal)
     forms: dict[str, Callable[[Array], Array]] = {name: lambda w: w, f"sign({name})": np.sign, f"{name}²": np.square}
+    own = [
+        i
+        for i in scene.contributions()
+        if any(ratio(scene.first.value(i), form(scene.first.value(goal))) is not None for form in forms.values())
+    ]
+    if own:  # the loss has a penalty, whose gradient is one of the contributions
+        yield Guess(
+            lambda p: _unpenalised(p, own), f"the gradient of the penalty on {name}, which the loss has, is missing"
+        )
     for text, form in forms.items():
-        found = [_multiple(p, form(p.value(goal))) for p in scene.points]
-        if None in found:
-            continue
-        same = max(abs(f - found[0]) for f in found) < 1e-7 * abs(found[0])  # type: ignore[operator, type-var]
-        if same or _is_power(scene, [f for f in found if f is not None]):
-            yield Guess(
-                lambda p, form=form: (
-                    p.right
-                    + (_multiple(p, form(p.value(goal))) or np.nan)  # type: ignore[operator]
-                    * form(p.value(goal))
-                ),
-                f"it differs from the gradient by {found[0]:.4g} * {text}: the gradient of the regulariser is "
-                "missing, doubled, or has another factor than the loss gives it",
-            )
+        for base in (_right, lambda p: _unpenalised(p, own)):
+            found = [_multiple(p, base(p), form(p.value(goal))) for p in scene.points]
+            if None not in found and _has_meaning(scene, [f for f in found if f is not None]):
+                yield Guess(
+                    lambda p, form=form, base=base: (
+                        base(p) + (_multiple(p, base(p), form(p.value(goal))) or np.nan) * form(p.value(goal))
+                    ),
+                    f"it has {found[0]:.4g} * {text} in it, which the loss does not give: its penalty has another "
+                    "form or factor"
+                    if base is not _right
+                    else f"it differs from the gradient by {found[0]:.4g} * {text}: the gradient of the penalty is "
+                    "missing, doubled, or has another factor than the loss gives it",
+                )
 
 
-def _multiple(point: Point, of: Array) -> float | None:
-    """The multiple of an array by which the wrong value differs from the right one."""
-    if point.wrong is None or point.wrong.shape != point.right.shape:
+def _right(point: Point) -> Array:
+    return point.right
+
+
+def _unpenalised(point: Point, own: list[int]) -> Array:
+    return point.edited({i: np.zeros_like(point.value(i)) for i in own})
+
+
+def _multiple(point: Point, base: Array, of: Array) -> float | None:
+    """The multiple of an array by which the wrong value differs from another."""
+    if point.wrong is None or point.wrong.shape != base.shape:
         return None
     # The difference of two close arrays has fewer right digits than the arrays have.
-    return ratio(point.wrong - point.right, of, 1e-6)
+    return ratio(point.wrong - base, of, 1e-6)
 
 
-def _is_power(scene: Scene, found: list[float]) -> bool:
-    """Whether the factors follow an input that is one number (λ), or the number of examples."""
-    numbers = [i for i in scene.tapes.inputs if scene.first.value(i).size == 1]
-    series = [[float(p.value(i).reshape(())) for p in scene.points] for i in numbers]
-    if all(p.batch for p in scene.points):
-        series += [[1.0 / (p.batch or 1) for p in scene.points]]
-        series += [[a / b for a, b in zip(s, [p.batch or 1 for p in scene.points], strict=True)] for s in series[:-1]]
-    ratios = [[f / s for f, s in zip(found, each, strict=True)] for each in series if all(each)]
-    return any(max(abs(r - each[0]) for r in each) < 1e-6 * abs(each[0]) for each in ratios)
+def _has_meaning(scene: Scene, found: list[float]) -> bool:
+    """Whether factors are the same at every point, or follow λ or the number of examples."""
+    numbers = [np.ones(len(found))]
+    single = [i for i in scene.forward if scene.first.value(i).size == 1 and not scene.tapes.sources[i]]
+    numbers += [np.array([float(p.value(i).reshape(())) for p in scene.points]) for i in single]
+    batches = np.array([float(p.count()) for p in scene.points])
+    series = [n * power for n in numbers for power in (1.0, batches, 1 / batches)]
+    ratios = [np.array(found) / each for each in series if each.all()]
+    return any(bool(np.ptp(r) < 1e-6 * abs(r[0])) for r in ratios)
 
 
 def _masks(scene: Scene) -> list[int]:
@@ -187,6 +205,36 @@ def _leakage(scene: Scene) -> Iterator[Guess]:
             yield Guess(
                 lambda p, order=order: order(p.right), f"the examples are {what}: each gets the gradient of another"
             )
+    for old in scene.read_forward() + [d.prediction for d in differences(scene)]:
+        for k in [k for k, n in enumerate(scene.first.value(old).shape) if n == batch and n > 1]:
+            yield from exchanged(
+                scene,
+                old,
+                lambda p, i=old, k=k: p.value(i) / p.value(i).sum(axis=k, keepdims=True),
+                f"{scene.name(old)} is normalised over the examples",
+            )
+            yield from exchanged(
+                scene,
+                old,
+                lambda p, i=old, k=k: p.value(i) - p.value(i).mean(axis=k, keepdims=True),
+                f"the mean over the examples is taken from {scene.name(old)}",
+            )
+    for g in sorted(scene.read & scene.tapes.flowing):
+        for k in [k for k, n in enumerate(scene.first.value(g).shape) if n == batch and n > 1]:
+            yield Guess(
+                lambda p, g=g, k=k: p.edited({g: p.value(g).mean(axis=k, keepdims=True)}),
+                "the mean over the examples is taken of the gradient that arrives",
+            )
+            yield Guess(
+                lambda p, g=g, k=k: p.edited({g: p.value(g) - p.value(g).mean(axis=k, keepdims=True)}),
+                "the mean over the examples is taken from the gradient that arrives",
+            )
+    for difference in differences(scene):
+        for k in [k for k, n in enumerate(shape) if n == batch and n > 1]:
+            yield Guess(
+                lambda p, d=difference, k=k: d.exchanged(p, target=d.target(p).mean(axis=k, keepdims=True)),
+                "the mean of the targets over the examples stands where each example's target belongs",
+            )
     for i in scene.inside:
         e = scene.equation(i)
         if e.op.name in ("sum", "mean", "max") and len(e.params.get("axis") or ()) == 1 and e.params.get("keepdims"):
@@ -202,15 +250,22 @@ def _leakage(scene: Scene) -> Iterator[Guess]:
 
 
 def _low_precision(scene: Scene) -> Iterator[Guess]:
-    for name, (least, most) in {"float32": (1e-10, 2e-6), "float16": (1e-5, 3e-3)}.items():
-        close = [least < _error(p) < most and _scattered(p) for p in scene.points]
-        if all(close):
+    for dtype, least, most in ((np.float16, 1e-5, 3e-3), (np.float32, 1e-10, 2e-6)):
+        points = scene.points
+        exactly = all(_fits(p.wrong, dtype) and not _fits(p.right, dtype) and _error(p) < 0.05 for p in points)
+        if exactly or all(least < _error(p) < most and _scattered(p) for p in points):
             yield Guess(
                 lambda p: np.asarray(p.wrong, np.float64),
-                f"it agrees to the precision of {name} only (relative error {max(map(_error, scene.points)):.1e}): "
-                f"somewhere on the way it is computed in {name}",
+                f"it agrees to the precision of {dtype.__name__} only (relative error {max(map(_error, points)):.1e}): "
+                f"somewhere on the way it is computed in {dtype.__name__}",
+                loose=not exactly,
             )
             return
+
+
+def _fits(value: Array | None, dtype: type[np.floating[Any]]) -> bool:
+    """Whether a dtype holds these very numbers."""
+    return value is not None and bool(np.array_equal(value.astype(dtype).astype(np.float64), value))
 
 
 def _error(point: Point) -> float:

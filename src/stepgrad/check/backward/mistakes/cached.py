@@ -17,49 +17,43 @@ from stepgrad.tensor import Array
 
 @dataclass(frozen=True)
 class Difference:
-    """The gradient of a loss in the form in which it is written by hand: `scale * (prediction - target)`.
+    """The gradient of a loss as it is written by hand: a multiple of `prediction - target`.
+
+    The multiple may be an array, such as the derivative of the last activation.
 
     Attributes:
         prediction: the position of the prediction.
         target: computes the target at a point.
-        scale: computes the factor at a point.
     """
 
     prediction: int
-    target: Callable[[Point], Array]
-    scale: Callable[[Point], float]
+    target: Callable[..., Array]
 
-    def with_prediction(self, point: Point, prediction: Array) -> Array:
-        return self.scale(point) * (prediction - self.target(point))
+    def exchanged(self, point: Point, prediction: Array | None = None, target: Array | None = None) -> Array:
+        """The right value with another prediction, or another target."""
+        known, labels = point.value(self.prediction), self.target(point)
+        new = (known if prediction is None else prediction) - (labels if target is None else target)
+        return point.right / (known - labels) * new
 
 
 def differences(scene: Scene) -> Iterator[Difference]:
-    """The ways to read the right value as a difference of two forward values of its shape."""
+    """The ways to read the right value as a multiple of a difference of two forward values of its shape."""
     first = scene.first
     if not scene.at_loss:
         return
-    here = [i for i in scene.named if first.value(i).shape == first.right.shape]
-    data = [i for i in here if scene.is_data(i)]
-    leaves = [i for i in scene.forward if scene.is_data(i) and first.value(i).shape == first.right.shape]
+    here = [i for i in scene.named if first.value(i).shape == first.right.shape and not scene.is_data(i)]
+    targets = [i for i in scene.forward if scene.is_data(i) and first.value(i).shape == first.right.shape]
     for prediction in here:
-        if scene.is_data(prediction):
-            continue
-        for target in data or leaves:
-            if ratio(first.right, first.value(prediction) - first.value(target)) is not None:
-                yield Difference(
-                    prediction,
-                    lambda p, t=target: p.value(t),
-                    lambda p, u=prediction, t=target: ratio(p.right, p.value(u) - p.value(t)) or np.nan,
-                )
-                return
+        for target in [i for i in targets if i in scene.named] or targets:
+            yield Difference(prediction, lambda p, t=target: p.value(t))
         # Labels that are indices: the right value is a multiple of the prediction minus a one-hot array.
         for scale in (_one, _mean):
-            target = first.value(prediction) - first.right / scale(first)
-            if np.all((abs(target) < 1e-9) | (abs(target - 1) < 1e-9)):
+            labels = first.value(prediction) - first.right / scale(first)
+            if np.all((abs(labels) < 1e-9) | (abs(labels - 1) < 1e-9)):
                 yield Difference(
-                    prediction, lambda p, u=prediction, scale=scale: np.round(p.value(u) - p.right / scale(p)), scale
+                    prediction, lambda p, u=prediction, scale=scale: np.round(p.value(u) - p.right / scale(p))
                 )
-                return
+                break
 
 
 def _one(point: Point) -> float:
@@ -70,11 +64,14 @@ def _mean(point: Point) -> float:
     return 1 / point.count()
 
 
-Value = Callable[[Point], Array]
+Value = Callable[..., Array]
+"""Computes an array at a point."""
 
 
 def exchanged(scene: Scene, old: int, new: Value, detail: str, brings: str | None = None) -> Iterator[Guess]:
     """What the line computes if it reads `new` where `old` is right."""
+    if old == scene.holding:
+        yield Guess(new, detail, brings)
     if old in scene.read:
         yield Guess(lambda p: p.edited({old: new(p)}), detail, brings)
         source = _read_through(scene, old)
@@ -82,7 +79,7 @@ def exchanged(scene: Scene, old: int, new: Value, detail: str, brings: str | Non
             yield Guess(lambda p, i=i: p.edited(functions={i: _reading(p, i, old, new)}), detail, brings)
     for difference in differences(scene):
         if difference.prediction == old:
-            yield Guess(lambda p, d=difference: d.with_prediction(p, new(p)), detail, brings)
+            yield Guess(lambda p, d=difference: d.exchanged(p, new(p)), detail, brings)
     for span in scene.spans:
         formula = derivative_from_output(scene, span.start, span.end)
         if span.elementwise and span.end == old and formula:
@@ -140,6 +137,7 @@ def _others(scene: Scene, old: int, weights: bool) -> Iterator[int]:
 def _read(scene: Scene) -> list[int]:
     """What the line reads, in every form in which it may be written."""
     found = [i for i in scene.read_forward() if i in scene.named]
+    found += [] if scene.holding is None else [scene.holding]
     found += [d.prediction for d in differences(scene)]
     found += [i for s in scene.spans for i in (s.start, s.end)]
     return list(dict.fromkeys(found))
@@ -202,21 +200,47 @@ def _stale(scene: Scene) -> Iterator[Guess]:
 
 
 def _mutated(scene: Scene) -> Iterator[Guess]:
+    if "cache-changed" in scene.clue.facts:
+        yield from other_values(scene, "{} is no longer what the forward pass computed when it is read")
+
+
+def other_values(scene: Scene, text: str) -> Iterator[Guess]:
+    """What the line computes with the values that the user's variables hold, where those are not forward's."""
     parameters = {scene.name(i) for i in scene.parameters}
-    return _from(
-        scene,
-        lambda p: {k: v for k, v in p.sighting.others.items() if k not in parameters},
-        "{} is no longer what the forward pass computed when it is read",
-    )
+    yield from _from(scene, lambda p: {k: v for k, v in p.sighting.others.items() if k not in parameters}, text)
 
 
 def _updated(scene: Scene) -> Iterator[Guess]:
     parameters = {scene.name(i) for i in scene.parameters}
-    return _from(
+    yield from _from(
         scene,
         lambda p: {k: v for k, v in {**p.sighting.others, **p.sighting.updated}.items() if k in parameters},
-        "it reads {} after the update has changed it",
+        _UPDATED,
     )
+    for i in scene.read_forward():
+        if i in scene.parameters and i in scene.tapes.gradients and i != scene.goal:
+            rate = _rate(scene, i)
+            if rate is not None:
+                yield Guess(
+                    lambda p, i=i, rate=rate: p.edited({i: p.value(i) - rate * p.gradient(i)}),
+                    _UPDATED.format(scene.name(i)) + f": a step of {rate:.4g} along its gradient",
+                )
+
+
+_UPDATED = "it reads {} after the update has changed it"
+
+
+def _rate(scene: Scene, i: int) -> float | None:
+    """The learning rate of an update of the parameter at i that would explain the wrong value."""
+    found = []
+    for p in scene.points:
+        if p.wrong is None or p.wrong.shape != p.right.shape:
+            return None
+        rate = ratio(p.right - p.wrong, p.edited({i: p.value(i) + p.gradient(i)}) - p.right, 1e-6)
+        if rate is None:
+            return None
+        found.append(rate)
+    return found[0] if max(abs(rate - found[0]) for rate in found) < 1e-5 * abs(found[0]) else None
 
 
 def _rounded(scene: Scene) -> Iterator[Guess]:

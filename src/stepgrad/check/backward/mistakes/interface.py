@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
 
+from stepgrad.check.backward.mistakes.cached import other_values
 from stepgrad.check.backward.mistakes.mistake import Example, Family, Guess, Mistake
 from stepgrad.check.backward.mistakes.networks import two_layers
-from stepgrad.check.backward.scene import Scene
+from stepgrad.check.backward.scene import Scene, agree, mentions
 
 _RETURN = 'return {"W1": dW1, "b1": db1, "W2": dW2, "b2": db2}'
 
@@ -22,6 +24,28 @@ def _dtype(scene: Scene) -> Iterator[Guess]:
                 lambda p: p.right.astype(wrong).astype(np.float64),
                 f"it is {wrong}, and {right} is right",
             )
+
+
+def _disagrees(scene: Scene) -> Iterator[Guess]:
+    """A line that reads the cache, and gets something else than the forward pass computed under that name."""
+    if "cache-changed" not in scene.clue.facts:
+        yield from other_values(scene, "the cache holds something else under the name {} than forward computed")
+    held, code = scene.holding, scene.clue.code
+    unpacked = re.match(r"[^=]*,[^=]*=", code) is not None
+    if held is None or scene.first.wrong is None or not (unpacked or re.search(r"=.*(\[|\.)", code)):
+        return
+    names = {scene.name(held), scene.base(held), scene.gradient}
+    if not unpacked and names.isdisjoint(mentions(code.partition("=")[2], scene.clue.loop)):
+        return
+    namesake = any(
+        i != held and scene.base(i) == scene.base(held) and agree(scene.first.wrong, scene.first.value(i))
+        for i in scene.named
+    )
+    if not namesake:
+        yield Guess(
+            lambda p: np.asarray(p.wrong),
+            f"the cache holds something else under this name than the {scene.name(held)} that forward computed",
+        )
 
 
 FAMILY = Family(
@@ -96,6 +120,7 @@ FAMILY = Family(
                 "return loss, (X, Y, W1, W2, A1, Z1, Z2, A2)",
                 facts=frozenset({"cache-disagrees"}),
             ),
+            candidates=_disagrees,
             facts=frozenset({"cache-disagrees"}),
             sentence="the cache holds something else under this name than the forward pass computed",
         ),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from stepgrad.check.backward.mistakes.networks import Network
-from stepgrad.check.backward.scene import Point, Scene
+from stepgrad.check.backward.scene import Scene
 from stepgrad.tensor import Array
 
 
@@ -15,18 +15,20 @@ class Guess:
     """One way in which the mistake may have been made on this line.
 
     Attributes:
-        value: what the line would have computed then, at a point. Where NumPy refuses the shapes it
+        value: what the line would have computed then, called with a `Point`. Where NumPy refuses the shapes it
             raises, as the line would have.
         detail: the finding, in the user's names: "it is the transpose of the gradient: …".
         brings: the name that the line would read by mistake, if it is a matter of names.
         reads: whether a line's text looks like it; for lines that raise, and so have no value.
+        loose: it is like the wrong value without giving it exactly, so what is exact comes first.
         fix: a line of code that computes the right value, where one can be written.
     """
 
-    value: Callable[[Point], Array]
+    value: Callable[..., Array]
     detail: str
     brings: str | None = None
     reads: Callable[[str], bool] | None = None
+    loose: bool = False
     fix: str | None = None
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from stepgrad.check.backward.mistakes.mistake import Example, Family, Guess, Mistake
 from stepgrad.check.backward.mistakes.networks import residual, square_layers, two_layers
-from stepgrad.check.backward.scene import Scene
+from stepgrad.check.backward.scene import Point, Scene
+from stepgrad.tensor import Array
 
 
 def without(scene: Scene, dropped: tuple[int, ...]) -> Guess:
@@ -114,9 +115,19 @@ def _ignored(scene: Scene) -> Iterator[Guess]:
         name = next((scene.gradient_name(f) for f, g in scene.tapes.gradients.items() if g == i), "it")
         for scaled in (False, True):
             yield Guess(
-                lambda p, i=i, scaled=scaled: p.edited({i: np.ones_like(p.value(i)) / (1.0 if scaled else p.scale)}),
+                lambda p, i=i, scaled=scaled: _as_wrong(
+                    p, p.edited({i: np.ones_like(p.value(i)) / (1.0 if scaled else p.scale)})
+                ),
                 f"the downstream gradient {name} is not multiplied in, as if it were 1",
             )
+
+
+def _as_wrong(point: Point, value: Array) -> Array:
+    """A value without the axes along which it is constant, if that is the shape of the wrong one."""
+    wrong = point.wrong
+    if wrong is None or wrong.ndim > value.ndim or np.broadcast_shapes(wrong.shape, value.shape) != value.shape:
+        return value
+    return wrong if np.allclose(np.broadcast_to(wrong, value.shape), value, rtol=1e-9) else value
 
 
 FAMILY = Family(

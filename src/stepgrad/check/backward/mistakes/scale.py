@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -47,14 +48,15 @@ def _mean_on_weights_only(scene: Scene) -> Iterator[Guess]:
     goal = scene.goal
     if goal is None or not scene.is_parameter(goal) or not _is_bias(scene, goal):
         return
-    for factor in {p.sighting.factor for p in scene.points[:1]}:
-        at_parameters = abs(factor - _batch(scene.first)) < 1e-9 or _mean_taken_before(scene)
-        if at_parameters:
-            yield times(
-                _batch,
-                f"it is {scene.first.batch} times too large: the mean over the examples is taken for the weights, "
-                f"and not for {scene.name(goal)}",
-            )
+    biases = {scene.tapes.inputs[i] for i in scene.parameters if _is_bias(scene, i)}
+    if len(biases) > 1 and not biases <= set(scene.clue.wrong):
+        return  # one was forgotten, not all
+    if abs(scene.first.sighting.factor - _batch(scene.first)) < 1e-9 or _mean_taken_before(scene):
+        yield times(
+            _batch,
+            f"it is {scene.first.batch} times too large: the mean over the examples is taken for the weights, "
+            f"and not for {scene.name(goal)}",
+        )
 
 
 def _is_bias(scene: Scene, i: int) -> bool:
@@ -80,11 +82,11 @@ def _wrong_divisor(scene: Scene) -> Iterator[Guess]:
     found = factors(scene)
     if not found:
         return
-    axes = {}
+    axes: dict[tuple[int, ...], tuple[int, int]] = {}
     for i in scene.named:
-        for axis, length in enumerate(scene.equation(i).type.shape):
-            axes.setdefault((length, tuple(p.value(i).shape[axis] for p in scene.points)), (i, axis))
-    for (_, lengths), (i, axis) in axes.items():
+        for axis in range(len(scene.equation(i).type.shape)):
+            axes.setdefault(tuple(p.value(i).shape[axis] for p in scene.points), (i, axis))
+    for lengths, (i, axis) in axes.items():
         what = f"{scene.name(i)}.shape[{axis}]"
         yield from _dividing(scene, dict(zip(map(id, scene.points), lengths, strict=True)), what)
     for i in scene.named:
@@ -93,12 +95,19 @@ def _wrong_divisor(scene: Scene) -> Iterator[Guess]:
     if scene.first.batch:
         yield from _dividing(scene, {id(p): (p.batch or 1) - 1 for p in scene.points}, "the examples less one")
         yield from _dividing(scene, {id(p): (p.batch or 1) + 1 for p in scene.points}, "the examples plus one")
+    if re.search(r"/\s*\(?\s*2\s*\*|2\s*\*\s*\w+\)", scene.clue.code):
+        yield times(lambda p: 0.5, "it is divided by 2 as well as by the number of examples")
+
+
+_DIVIDES = re.compile(r"shape|len\(|size|\bn\b|\bN\b|\bm\b")
+"""What the text of a line has that divides by a size."""
 
 
 def _dividing(scene: Scene, lengths: dict[int, int], what: str) -> Iterator[Guess]:
     n, m = lengths[id(scene.first)], scene.first.batch
-    if n <= 1:
-        return
+    varies = len(set(lengths.values())) > 1 or len({p.batch for p in scene.points}) > 1
+    if n <= 1 or not (varies or _DIVIDES.search(scene.clue.code)):
+        return  # a number like any other, as far as these points tell
     if any(lengths[id(p)] != p.batch for p in scene.points):
         yield times(
             lambda p: _batch(p) / lengths[id(p)], f"it is divided by {what} ({n}); the number of examples is {m}"
@@ -118,8 +127,9 @@ def _half_of_the_loss(scene: Scene) -> Iterator[Guess]:
     """2 or 1/2, where the loss brings such a factor itself: a square, or a half."""
     halves = [
         i
-        for i in scene.forward
-        if scene.equation(i).op.name in ("square", "constant_power", "power", "multiply", "divide")
+        for i in dict.fromkeys(map(scene.of, scene.inside))
+        if i is not None
+        and scene.equation(i).op.name in ("square", "constant_power", "power", "multiply", "divide")
         and (scene.equation(i).op.name == "square" or _has_two(scene, i) or _same_operands(scene, i))
     ]
     if halves and scene.at_loss:
@@ -159,9 +169,16 @@ def _clip_mismatch(scene: Scene) -> Iterator[Guess]:
                         lambda p, old=old, new=new: p.edited({old: p.value(new)}),
                         f"{scene.name(new)} is read where {scene.name(old)} belongs: one is clipped, the other not",
                     )
+        if _clips(scene, clipped):
+            source = scene.tapes.sources[clipped][0]
+            if all(_passes_between(p, clipped, source) for p in scene.points):
+                yield Guess(
+                    lambda p: np.asarray(p.wrong),
+                    f"the gradient of {scene.name(source)} passes between other bounds than {scene.name(clipped)} has",
+                )
     if all(p.wrong is not None and _is_clipped(p.wrong, p.right) for p in scene.points):
         yield Guess(
-            lambda p: np.clip(p.right, np.min(p.wrong), np.max(p.wrong)),  # type: ignore[arg-type]
+            lambda p: np.clip(p.right, np.min(p.wrong), np.max(p.wrong)),
             f"it is the gradient clipped at {np.abs(scene.first.wrong).max():.4g}",  # type: ignore[arg-type]
         )
 
@@ -171,6 +188,21 @@ def _clips(scene: Scene, i: int) -> bool:
     numbers = [scene.first.value(s).item() for s in scene.tapes.sources[i] if scene.first.value(s).size == 1]
     name = scene.equation(i).op.name
     return name == "clip" or (name in ("maximum", "minimum") and any(number != 0 for number in numbers))
+
+
+def _passes_between(point: Point, clipped: int, source: int) -> bool:
+    """Whether the wrong value is the gradient of a clipped value, inside of some interval, and 0 outside of it."""
+    if clipped not in point.tapes.gradients or point.wrong is None:
+        return False
+    arriving, value = point.gradient(clipped), point.value(source)
+    if arriving.shape != point.wrong.shape or value.shape != arriving.shape:
+        return False
+    passes = np.isclose(point.wrong, arriving, rtol=1e-9, atol=0)
+    blocked = (point.wrong == 0) & (arriving != 0)
+    if not (passes | blocked).all() or not passes.any() or not blocked.any():
+        return False
+    low, high = value[passes].min(), value[passes].max()
+    return not ((value[blocked] > low) & (value[blocked] < high)).any()
 
 
 def _is_clipped(wrong: Array, right: Array) -> bool:
