@@ -108,3 +108,16 @@ def places(network: Network) -> Iterator[Place]:
                 for value in values:
                     if not is_bare(value) and not isinstance(value, ast.Starred):
                         yield Place(function, node, value, "")
+
+
+def returned_names(network: Network) -> set[str]:
+    """Variables that the backward returns as they are."""
+    found = set()
+    for function in backward_functions(network):
+        for node in ast.walk(function):
+            if isinstance(node, (ast.Return, ast.Assign)) and isinstance(node.value, (ast.Tuple, ast.Dict)):
+                items = node.value.elts if isinstance(node.value, ast.Tuple) else node.value.values
+                found |= {item.id for item in items if isinstance(item, ast.Name)}
+            elif isinstance(node, ast.Return) and isinstance(node.value, ast.Name):
+                found.add(node.value.id)
+    return found

@@ -7,14 +7,14 @@ import copy
 from collections.abc import Iterator
 
 from benchmarks.mistakes.network import Network
-from benchmarks.mistakes.places import Place, backward_functions, is_bare, places
+from benchmarks.mistakes.places import Place, backward_functions, is_bare, places, returned_names
 from benchmarks.mistakes.planting.mutant import Edit, deleting, rewriting
 
 DATA = ("x", "X", "x1", "x2", "h0", "inputs")  # their gradient is a service, and may be left out
 
 
 def edits(network: Network) -> Iterator[Edit]:
-    last = _returned(network)
+    last = returned_names(network)
     for place in places(network):
         if not place.computes:
             continue
@@ -28,19 +28,6 @@ def edits(network: Network) -> Iterator[Edit]:
             yield _wrapped(network, "low-precision", place, "({}).astype(np.float32)")
             yield _wrapped(network, "low-precision", place, "np.float16({}).astype(np.float64)")
     yield from _of_results(network)
-
-
-def _returned(network: Network) -> set[str]:
-    """Variables that the backward returns as they are."""
-    found = set()
-    for function in backward_functions(network):
-        for node in ast.walk(function):
-            if isinstance(node, (ast.Return, ast.Assign)) and isinstance(node.value, (ast.Tuple, ast.Dict)):
-                items = node.value.elts if isinstance(node.value, ast.Tuple) else node.value.values
-                found |= {item.id for item in items if isinstance(item, ast.Name)}
-            elif isinstance(node, ast.Return) and isinstance(node.value, ast.Name):
-                found.add(node.value.id)
-    return found
 
 
 def _wrapped(network: Network, mistake: str, place: Place, template: str) -> Edit:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from benchmarks.mistakes.network import Network
-from benchmarks.mistakes.places import Place, is_bare, places
+from benchmarks.mistakes.places import Place, is_bare, places, returned_names
 from benchmarks.mistakes.planting.mutant import Edit, deleting, rewriting, span
 
 
@@ -58,17 +58,16 @@ def _of_what_arrives(network: Network, place: Place) -> Iterator[Edit]:
 
 
 def _accumulating(network: Network) -> Iterator[Edit]:
-    """A gradient is added to what an earlier call left in a dictionary of the module."""
+    """A gradient that is returned is added to what an earlier call left in a dictionary of the module."""
     if network.is_object:
         return
-    plain = [
-        p for p in places(network) if p.computes and isinstance(p.statement, ast.Assign) and p.target.isidentifier()
-    ]
-    for place in plain[-1:] + plain[len(plain) // 2 : len(plain) // 2 + 1]:
-        top, _ = span(network.source, place.function)
-        if place.function.col_offset:
+    returned = returned_names(network)
+    plain = [p for p in places(network) if p.computes and p.target in returned and p.statement in p.function.body]
+    for place in plain[:1] + plain[1:][-1:]:
+        if place.function.col_offset or not isinstance(place.statement, ast.Assign):
             continue
-        target, value = place.target, ast.unparse(place.value)
+        top, _ = span(network.source, place.function)
         start, end = span(network.source, place.statement)
+        target, value = place.target, ast.unparse(place.value)
         new = f'{target} = totals["{target}"] = totals.get("{target}", 0) + {value}'
         yield Edit("not-reset-between-calls", ((top, top, "totals = {}\n\n\n"), (start, end, new)))
