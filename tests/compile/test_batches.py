@@ -53,3 +53,4 @@ def test_gradients(name: str) -> None:
     compiled = sg.compile(gradients, shadow=True)
     for one, other in zip(compiled(x), gradients(sg.tensor(x)), strict=True):
         np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-4, atol=1e-3)
+    assert not compiled.program.fallbacks()

@@ -25,6 +25,7 @@ from stepgrad.ops.registry import registry
 from stepgrad.ops.shapes import reshape, transpose
 from stepgrad.ops.taking import one_hot
 from stepgrad.ops.trigonometric import tanh
+from stepgrad.passes.moving import MOVES
 from stepgrad.passes.rewriting import Changes, Pattern, Rewrite, by_op, first_of, rewrite, tensors
 from stepgrad.tape.equation import Equation
 from stepgrad.tape.recording import record
@@ -40,7 +41,7 @@ def decompose(tape: Tape, changes: Changes) -> Tape:
 
 
 def normalise(tape: Tape, changes: Changes) -> Tape:
-    """The tape with reductions over neighbouring axes and products of matrices only, which are simple loops."""
+    """The tape with reductions over neighbouring axes, products of matrices, and moves along one axis only."""
     return rewrite(tape, first_of(_NORMAL), changes)
 
 
@@ -350,4 +351,4 @@ NORMAL = (
     Rewrite("one product of matrices", "each element is the sum of the same products", ("matmul",), _of_matrices),
 )
 
-_NORMAL = by_op(NORMAL)
+_NORMAL = by_op((*NORMAL, *MOVES))

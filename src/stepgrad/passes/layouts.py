@@ -2,8 +2,8 @@
 
 Most views cost nothing: a kernel steps through memory as the view says. Two things need elements in
 order: a reshape that no steps can express (of a transposed matrix, say), and a matrix product, which
-needs rows or columns that lie side by side, and of a batch that meets one matrix rows that lie evenly.
-There a copy is put in.
+needs rows or columns that lie side by side, and of a batch that meets one matrix rows that lie evenly;
+and special kernels that walk along an axis. There a copy is put in.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from stepgrad.ops.registry import registry
 from stepgrad.passes.indexing import Place, place
 from stepgrad.passes.kinds import VIEWS
 from stepgrad.passes.rewriting import Change, Changes, Replacement, Rewrite, rewrite, tensors
+from stepgrad.passes.specials import AXIS_BY_AXIS, has_place
 from stepgrad.tape.equation import LITERAL, Equation, leaves
 from stepgrad.tape.recording import record, recording
 from stepgrad.tape.tape import Tape
@@ -22,6 +23,7 @@ RESHAPED = Rewrite("copied before a reshape", "its elements do not lie in the or
 UNEVEN = Rewrite("taken axis by axis", "its elements do not lie evenly over the axes; sums are put in another order")
 APART = Rewrite("multiplied by itself", "what follows does not step evenly through the rows of the batch")
 RETURNED = Rewrite("copied for the caller", "what a step returns is not overwritten by the next")
+MOVED = Rewrite("copied before it is walked along an axis", "its elements do not lie as the axis wants them")
 MULTIPLIED = Rewrite("copied before a product", "neither its rows nor its columns lie side by side in memory")
 
 
@@ -38,6 +40,12 @@ def layouts(tape: Tape, changes: Changes) -> Tape:
             again = Equation(equation.op, inputs, equation.params, equation.type, False)
             if where(source) is not None and where(again) is None:
                 return RESHAPED, _again(equation, [_copied(source)])
+        elif equation.op.name in AXIS_BY_AXIS:
+            apart = [not has_place(equation, source, where(source)) for source in inputs]
+            if any(apart):
+                return MOVED, _again(
+                    equation, [_copied(e) if each else e for e, each in zip(inputs, apart, strict=True)]
+                )
         elif equation.op.name == "matmul" and equation.type.is_float:
             scattered = [not _is_matrix(source, where(source)) for source in inputs]
             scattered[0] |= len(inputs[1].type.shape) == 2 and not _is_even(inputs[0], where(inputs[0]))

@@ -68,8 +68,8 @@ class Lowering:
     def _kernel(self, group: Group) -> Kernel:
         if group.kind == "other":
             (member,) = group.members
-            special = special_body(member)
-            if special is not None and all(map(self._lies_in_order, special[1])):
+            special = special_body(member, self.fusion.place)
+            if special is not None:
                 body, read = special
                 operands = (*map(self.fusion.base, read), member)
                 return Kernel(
@@ -79,18 +79,6 @@ class Lowering:
             operands = (*sources, member)
             return Kernel(None, operands, frozenset(range(len(sources))), frozenset([len(sources)]), group)
         return _Lowered(self, group).kernel()
-
-    def _lies_in_order(self, equation: Equation) -> bool:
-        """Its elements are in memory as in a new array."""
-        found = self.fusion.place(equation)
-        shape = equation.type.shape
-        return (
-            found is not None
-            and not found.offset
-            and all(
-                n == 1 or step == dense for n, step, dense in zip(shape, found.strides, row_major(shape), strict=True)
-            )
-        )
 
 
 class _Lowered:

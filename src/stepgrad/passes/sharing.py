@@ -40,6 +40,13 @@ def parts(body: Body, split: Split) -> dict[int, Part | None]:
     if body.kind == "random" and split.length:
         found = dict.fromkeys(range(len(body.dtypes) - 1))
         return {**found, len(body.dtypes) - 1: ("rows", split.length, split.unit, 4)}
+    if body.kind in ("join", "running") and split.length:
+        written: Part | None = None  # elements of one block are shared out by vectors
+        if split.axis == "columns":
+            written = ("columns", split.length, split.unit, split.scale, body.inner)
+        elif body.rows > 1:
+            written = ("rows", split.length, split.unit, body.reduced * body.inner)
+        return {**dict.fromkeys(range(len(body.dtypes) - 1)), len(body.dtypes) - 1: written}
     if not split.length:
         return dict.fromkeys(range(len(body.dtypes)), ("one",))
     for op, _, _, params in body.nodes:

@@ -181,6 +181,15 @@ def _ndtr(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     return fma(b, half, tail, half)
 
 
+def _clip(b: ir.IRBuilder, x: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
+    """An end that is NaN makes everything NaN; of two zeros, x stays."""
+    if not is_float(x):
+        x = b.select(b.icmp_signed("<", x, low), low, x)
+        return b.select(b.icmp_signed(">", x, high), high, x)
+    x = b.select(b.or_(b.fcmp_ordered("<", x, low), b.fcmp_unordered("uno", low, low)), low, x)
+    return b.select(b.or_(b.fcmp_ordered(">", x, high), b.fcmp_unordered("uno", high, high)), high, x)
+
+
 _POINTS: dict[str, Callable[..., ir.Value]] = {
     "alias": lambda b, x: x,
     "positive": lambda b, x: x,
@@ -205,8 +214,17 @@ _POINTS: dict[str, Callable[..., ir.Value]] = {
     "logical_xor": lambda b, x, y: b.xor(x, y),
     "logical_not": lambda b, x: b.not_(x),
     "sign": _sign,
+    "clip": _clip,
 }
 """Ops on floats and integers; not on booleans, except for the logical ones, comparisons and `where`."""
+
+_BITWISE: dict[str, Callable[..., ir.Value]] = {
+    "bitwise_and": lambda b, x, y: b.and_(x, y),
+    "bitwise_or": lambda b, x, y: b.or_(x, y),
+    "bitwise_xor": lambda b, x, y: b.xor(x, y),
+    "invert": lambda b, x: b.not_(x),
+}
+"""Ops on integers and booleans."""
 
 _FLOATING: dict[str, Callable[..., ir.Value]] = {
     "divide": lambda b, x, y: b.fdiv(x, y),
@@ -233,7 +251,7 @@ _ON_BOOLEANS = frozenset(
 
 def emit(b: ir.IRBuilder, name: str, arguments: list[ir.Value], params: dict[str, Any]) -> ir.Value:
     """The value of a pointwise node; its arguments have one number of lanes."""
-    function = _POINTS.get(name) or _FLOATING.get(name)
+    function = _POINTS.get(name) or _FLOATING.get(name) or _BITWISE.get(name)
     if function is not None:
         return function(b, *arguments, **params)
     return functions.call(b, name, *arguments)
@@ -248,7 +266,7 @@ def can_emit(equation: Equation) -> bool:
         return equation.inputs[0].type.size > 0 and all(e.type.dtype.kind == "i" for e in equation.inputs[1:])
     if name == "one_hot":
         return equation.inputs[0].type.dtype.kind == "i"
-    if name in _ON_BOOLEANS:
+    if name in _ON_BOOLEANS or name in _BITWISE:
         return True
     if name in ("greater", "greater_equal", "less", "less_equal"):
         return any(d.kind != "b" for d in dtypes)

@@ -8,7 +8,8 @@ from llvmlite import ir
 
 from stepgrad.execute.cpu import points
 from stepgrad.execute.cpu.frame import Frame, begin, load, store
-from stepgrad.execute.cpu.packing import I64, Index, add, index, loop, mask_of, multiply
+from stepgrad.execute.cpu.moves import emit_join, emit_running, split_move, vectors
+from stepgrad.execute.cpu.packing import I64, Index, add, index, loop, multiply
 from stepgrad.execute.cpu.target import Target
 from stepgrad.passes.bodies import Body
 from stepgrad.passes.sharing import Split
@@ -18,6 +19,8 @@ def split_special(body: Body, target: Target) -> Split:
     """How a special kernel is shared out."""
     if body.kind == "check":
         return Split(1)
+    if body.kind in ("join", "running"):
+        return split_move(body, target)
     if body.kind == "random":
         return Split(-(-body.inner // 4), 16) if body.inner > 256 else Split(0)
     lanes = target.lanes(points.TYPES[body.dtypes[0]])
@@ -30,7 +33,8 @@ def emit_special(module: ir.Module, name: str, body: Body, split: Split, target:
     if body.kind == "check":
         _emit_check(frame)
     else:
-        (_emit_random if body.kind == "random" else _emit_scatter)(frame, split, target)
+        emitters = {"random": _emit_random, "scatter": _emit_scatter, "join": emit_join, "running": emit_running}
+        emitters[body.kind](frame, split, target)
     frame.b.ret_void()
 
 
@@ -54,21 +58,10 @@ def _emit_scatter(frame: Frame, split: Split, target: Target) -> None:
     values, indices, out = frame.operands
     low: Index = frame.low if split.length else 0
     high: Index = frame.high if split.length else columns
-    whole = columns - columns % lanes
 
     def along(emit: Any) -> None:
         """Walks over the thread's columns, a vector at a time."""
-        end: Index = whole
-        if not isinstance(high, int):
-            end = b.select(b.icmp_signed("<", high, index(whole)), high, index(whole))
-        loop(b, low, end, lanes, lambda c, _: emit(c, None))
-        if columns > whole:
-            mask = mask_of(lanes, columns - whole)
-            if isinstance(high, int):
-                emit(whole, mask)
-            else:
-                with b.if_then(b.and_(b.icmp_signed("==", high, index(columns)), b.icmp_signed("<", low, high))):
-                    emit(whole, mask)
+        vectors(b, low, high, columns, lanes, emit)
 
     def clear(row: Index, _: Any) -> None:
         zero = points.constant(dtype, 0.0, lanes)
