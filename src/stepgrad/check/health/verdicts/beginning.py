@@ -93,7 +93,7 @@ def unnormalised(run: Run) -> Finding | None:
 
 def poor_initialisation(run: Run) -> Finding | None:
     hidden = hidden_layers(run)
-    same = [layer for _, layer in hidden if _is_same(run, layer)]
+    same = [layer for _, layer in hidden if layer.activation is not None and _is_same(run, layer)]
     if same:
         return _symmetric(run, same)
     off = _off(run)

@@ -94,8 +94,8 @@ def exploding_loss(run: Run) -> Finding | None:
         return None
     peak = max(losses)
     grew, peaked = end / usual, peak / usual
-    if not (GREW.holds(grew) or PEAK.holds(peaked)):
-        return None
+    if not (GREW.holds(grew) or PEAK.holds(peaked)) or peak < (baseline(run) or 0.0):
+        return None  # a network that begins with a loss near 0 may lose some of it
     since = next((i for i, loss in enumerate(run.losses, 1) if loss > GREW.value * usual), 1)
     rate = run.settings.learning_rate
     return Finding(

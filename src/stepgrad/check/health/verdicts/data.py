@@ -137,9 +137,8 @@ def _activated_twice(run: Run) -> Finding | None:
         return None
     loss = "binary_cross_entropy" if "binary_cross_entropy" in ops else "cross_entropy"
     return Finding(
-        f"the model ends in {op}, and {loss} is computed from logits, of any size and sign: of what {op} gives, it "
-        f"makes "
-        "probabilities that can't come near 0 and 1",
+        f"the model ends in {op}, and {loss} is computed from logits, of any size and sign: "
+        + ("relu leaves none that is negative" if op == "relu" else f"{op} leaves it no way to come near 0 and 1"),
         (Evidence("last op of the model", op), Evidence("loss", loss)),
         f"leave {op} out at the end of the model: {loss} contains "
         + ("the sigmoid" if loss.startswith("binary") else "the softmax"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stepgrad.check.health.record import Layer, Run
@@ -27,13 +27,13 @@ SHRINKS = Threshold(
     "this is a condition beside the whole decrease",
 )
 EXPLODED = Threshold(
-    "norm of the gradient at the first layer, over that at the last (median of the sampled steps)",
+    "growth of the gradient's norm over the layers where it grows most (median of the sampled steps)",
     100.0,
     True,
     "the mirror image is a hundredth: then the learning rate that the first layers bear leaves the last ones standing",
 )
 GROWS = Threshold(
-    "factor per layer by which the gradient changes on its way back (geometric mean)",
+    "factor per layer by which it grows there (geometric mean)",
     1.6,
     True,
     "theory asks for 1; trained healthy networks stay below 1.5",
@@ -58,7 +58,7 @@ class Stretch:
 
     @property
     def factors(self) -> tuple[float, ...]:
-        return tuple(b / a for a, b in itertools.pairwise(self.norms))
+        return tuple(b / a if a else 1.0 for a, b in itertools.pairwise(self.norms))
 
     @property
     def whole(self) -> float:
@@ -110,24 +110,31 @@ def vanishing(run: Run) -> Finding | None:
     found = stretch(run)
     if found is None or not (VANISHED.holds(found.whole) and SHRINKS.holds(found.per_layer)):
         return None
-    begin, end = _longest(found.factors, lambda f: f <= SHRINKS.value)
-    return _finding(run, found, begin, end, shrinks=True)
+    begin, end = _shrinking(found.factors)
+    evidence = (Evidence(VANISHED.what, found.whole, VANISHED), Evidence(SHRINKS.what, found.per_layer, SHRINKS))
+    return _finding(run, found, begin, end, evidence, "shrinks")
 
 
 def exploding(run: Run) -> Finding | None:
     found = stretch(run)
-    if found is not None and EXPLODED.holds(found.whole) and GROWS.holds(found.per_layer):
-        begin, end = _longest(found.factors, lambda f: f > GROWS.value)
-        return _finding(run, found, begin, end, shrinks=False)
-    return None
+    if found is None:
+        return None
+    begin, end = _growing(found.norms)
+    if begin == end:
+        return None
+    part = found.norms[end] / found.norms[begin]
+    per_layer = part ** (1 / (end - begin))
+    if not (EXPLODED.holds(part) and GROWS.holds(per_layer)) or end - begin < FEWEST_GAPS:
+        return None
+    evidence = (Evidence(EXPLODED.what, part, EXPLODED), Evidence(GROWS.what, per_layer, GROWS))
+    return _finding(run, found, begin, end, evidence, "grows")
 
 
-def _longest(factors: Sequence[float], bad: Callable[[float], bool]) -> tuple[int, int]:
-    """The stretch [begin, end) of factors that together change the gradient most, all of them bad."""
+def _shrinking(factors: Sequence[float]) -> tuple[int, int]:
+    """The layers [begin, end) that shrink the gradient without a break, and most of all such stretches."""
     best, begin, largest = (0, len(factors)), 0, 0.0
-
-    for i, factor in enumerate([*factors, None]):
-        if factor is not None and bad(factor):
+    for i, factor in enumerate([*factors, math.inf]):
+        if factor <= SHRINKS.value:
             continue
         change = sum(abs(math.log(max(f, 1e-300))) for f in factors[begin:i])
         if change > largest:
@@ -136,27 +143,31 @@ def _longest(factors: Sequence[float], bad: Callable[[float], bool]) -> tuple[in
     return best
 
 
-def _finding(run: Run, found: Stretch, begin: int, end: int, *, shrinks: bool) -> Finding:
+def _growing(norms: Sequence[float]) -> tuple[int, int]:
+    """The two places, the second not before the first, between which the norm grows most."""
+    best, least, largest = (0, 0), 0, 1.0
+    for i, norm in enumerate(norms):
+        if norm < norms[least] or norms[least] == 0:
+            least = i
+        elif norms[least] > 0 and norm / norms[least] > largest:
+            best, largest = (least, i), norm / norms[least]
+    return best
+
+
+def _finding(run: Run, found: Stretch, begin: int, end: int, evidence: tuple[Evidence, ...], verb: str) -> Finding:
     start, stop = found.layers[begin], found.layers[end]
-    part = found.norms[end] / found.norms[begin]
+    part = found.norms[end] / found.norms[begin] if found.norms[begin] else 0.0
     factor = part ** (1 / (end - begin))
     predicted = [g for g in found.predicted[begin:end] if g is not None and g > 0]
     theory = math.exp(sum(map(math.log, predicted)) / len(predicted)) if predicted else None
-    verb = "shrinks" if shrinks else "grows"
     gap = "" if theory is None else f"; theory predicts {number(theory)} for these initial weights, and 1 for good ones"
-    evidence = [
-        Evidence((VANISHED if shrinks else EXPLODED).what, found.whole, VANISHED if shrinks else EXPLODED),
-        Evidence((SHRINKS if shrinks else GROWS).what, found.per_layer, SHRINKS if shrinks else GROWS),
-        Evidence(f"factor per layer from {start.name} down to {stop.name}", factor),
-    ]
     if theory is not None:
-        evidence.append(Evidence("the same as theory predicts it from the initial weights", theory))
+        evidence = (*evidence, Evidence("factor per layer that theory predicts from the initial weights", theory))
+    amount = f"{verb} by a factor of {number(factor)} per layer, {number(part)} in all{gap}"
     return Finding(
-        f"from layer {place(start)} down to {place(stop)} the gradient {verb} by a factor of {number(factor)} per "
-        f"layer, "
-        f"{number(part)} in all{gap}",
-        tuple(evidence),
-        _remedy(found.layers[begin : end + 1], shrinks),
+        f"from layer {place(start)} down to {place(stop)} the gradient {amount if part else 'shrinks to exactly 0'}",
+        evidence,
+        _remedy(found.layers[begin : end + 1], verb == "shrinks"),
         layer=start.name,
         since=run.samples[0].step,
         until=run.samples[-1].step,

@@ -13,7 +13,7 @@ from stepgrad.check.health.verdicts.entry import (
     number,
     percent,
 )
-from stepgrad.check.health.verdicts.reading import first_part, late, middle
+from stepgrad.check.health.verdicts.reading import first_part, late, middle, remaining
 
 BELOW_EPSILON = Threshold(
     "share of elements whose root mean squared gradient is smaller than Adam's epsilon (median of the sampled steps)",
@@ -51,6 +51,18 @@ PART = Threshold(
     True,
     "what is minimised is then mainly the size of the weights",
 )
+DECAYS = Threshold(
+    "what the weight decay takes of the weights in a step, over the length of the update (median over the first half)",
+    0.6,
+    True,
+    "then most of each step is decay, and the gradient has the smaller part of it",
+)
+LEARNT = Threshold(
+    "loss at the end, over that of the best constant answer (or over the loss at the beginning)",
+    0.25,
+    True,
+    "where the loss got far below that, what stands between gradients and update has done no harm",
+)
 DECOUPLED = ("AdamW",)
 """Optimizers whose decay takes a share of the weights directly, and does not compete with the gradient."""
 
@@ -66,7 +78,8 @@ def adam_epsilon(run: Run) -> Finding | None:
         if known:
             shares.append((sample.step, sum(s * n for s, n in known) / sum(n for _, n in known)))
     share = middle(s for _, s in shares)
-    if not BELOW_EPSILON.holds(share):
+    left = remaining(run)
+    if not BELOW_EPSILON.holds(share) or left <= LEARNT.value:
         return None
     epsilon = run.settings.options.get("eps", 1e-8)
     usual = middle(s.gradient_norm for s in run.samples)
@@ -79,6 +92,7 @@ def adam_epsilon(run: Run) -> Finding | None:
         f"with a learning rate of lr/eps = {number(run.settings.learning_rate / epsilon) if epsilon else 'inf'}",
         (
             Evidence(BELOW_EPSILON.what, percent(share), BELOW_EPSILON),
+            Evidence(LEARNT.what, left, LEARNT),
             Evidence("root mean square of the gradient's elements (median)", rms),
             Evidence("eps", epsilon),
         ),
@@ -120,30 +134,37 @@ FEWEST_CLIPPED = 5
 
 
 def regulariser(run: Run) -> Finding | None:
-    if not run.samples:
+    if not run.samples or remaining(run) <= LEARNT.value:
         return None
     return _decay(run) or _term(run)
 
 
 def _decay(run: Run) -> Finding | None:
     decay = run.settings.options.get("weight_decay", 0.0)
-    if not decay or run.settings.optimizer in DECOUPLED:
+    if not decay:
         return None
-    ratio = middle(s.decay_norm / s.gradient_norm for s in first_part(run, 0.5) if s.gradient_norm > 0)
+    if run.settings.optimizer in DECOUPLED:
+        threshold, says = DECAYS, "of each step"
+        shares = [s.learning_rate * s.decay_norm / s.update_norm for s in first_part(run, 0.5) if s.update_norm > 0]
+        ratio = middle(shares)
+    else:
+        threshold, says = PENALTY, "times the gradient of the loss"
+        ratio = middle(s.decay_norm / s.gradient_norm for s in first_part(run, 0.5) if s.gradient_norm > 0)
     ending = late(run)
     shrunk = ending[-1].weight_norm / run.samples[0].weight_norm if ending and run.samples[0].weight_norm else 1.0
-    if not PENALTY.holds(ratio) and not (SHRUNK.holds(shrunk) and ratio > PENALTY.value / 3):
+    if not threshold.holds(ratio) and not (SHRUNK.holds(shrunk) and ratio > threshold.value / 3):
         return None
     penalty, loss = middle(s.penalty for s in run.samples), middle(s.loss for s in run.samples)
     return Finding(
-        f"weight_decay={decay:g} pulls the weights to 0 with {number(ratio)} times the gradient of the loss",
+        f"weight_decay={decay:g} pulls the weights to 0 with {number(ratio)} {says}",
         (
-            Evidence(PENALTY.what, ratio, PENALTY),
+            Evidence(threshold.what, ratio, threshold),
             Evidence(SHRUNK.what, shrunk, SHRUNK),
+            Evidence(LEARNT.what, remaining(run), LEARNT),
             Evidence("penalty weight_decay / 2 · |W|² (median)", penalty),
             Evidence("loss (median)", loss),
         ),
-        f"set weight_decay={0.1 * decay / ratio:.0e}, at which the penalty has a tenth of the gradient",
+        f"set weight_decay={0.1 * decay / max(ratio, 0.1):.0e}, about a tenth of what would balance the gradient",
         since=run.samples[0].step,
         until=run.samples[-1].step,
     )
@@ -162,7 +183,11 @@ def _term(run: Run) -> Finding | None:
     texts = dict.fromkeys(part.text for sample in run.samples for part in sample.loss_parts if part.penalty)
     return Finding(
         f"{percent(share)} of the loss is the penalty {' and '.join(texts)}",
-        (Evidence(PART.what, percent(share), PART), Evidence("loss (median)", middle(s.loss for s in run.samples))),
+        (
+            Evidence(PART.what, percent(share), PART),
+            Evidence(LEARNT.what, remaining(run), LEARNT),
+            Evidence("loss (median)", middle(s.loss for s in run.samples)),
+        ),
         f"multiply its factor by {number(0.1 * (1 - share) / share)}, so that it is a tenth of the rest",
         since=run.samples[0].step,
         until=run.samples[-1].step,
@@ -196,7 +221,7 @@ ADAM_EPSILON = Entry(
     "small "
     "as the gradients.",
     reads="The share of elements whose √v̂ is below epsilon, over the sampled steps.",
-    thresholds=(BELOW_EPSILON,),
+    thresholds=(BELOW_EPSILON, LEARNT),
     remedy="An epsilon well below the gradients' size, or a loss that is a mean and not divided once more.",
     causes=("vanishing-gradients", "dead-units"),
     judge=adam_epsilon,
@@ -247,7 +272,7 @@ REGULARISER = Entry(
     "everything.",
     reads="The gradient of the optimizer's weight decay against that of the loss; the terms of the loss, where it is "
     "a sum.",
-    thresholds=(PENALTY, SHRUNK, PART),
+    thresholds=(PENALTY, DECAYS, SHRUNK, PART, LEARNT),
     remedy="A weight decay at which its gradient is about a tenth of that of the loss.",
     causes=(),
     judge=regulariser,

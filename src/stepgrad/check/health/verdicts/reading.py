@@ -61,6 +61,19 @@ def baseline(run: Run) -> float | None:
     return None
 
 
+def remaining(run: Run) -> float:
+    """The loss at the end, without terms that depend on parameters only, over that of the best constant answer.
+
+    Where that is not known, over the loss at the beginning. NaN if there are no losses.
+    """
+    begin, end, _ = smooth_ends(run.losses)
+    penalty = middle(sum(part.value for part in s.loss_parts if part.penalty) for s in late(run))
+    first = sum(part.value for part in run.samples[0].loss_parts if part.penalty) if run.samples else 0.0
+    reference = baseline(run) or begin - first
+    rest = end - (penalty if math.isfinite(penalty) else 0.0)
+    return rest / reference if reference > 0 else math.nan
+
+
 def is_norm(layer: Layer) -> bool:
     """It sets the size of the signal anew, or scales it: it has no matrix of weights."""
     return layer.kind.startswith(NORMS) or layer.fan_in is None
