@@ -22,7 +22,7 @@ FUNCTIONS = {
     "elu": ("np.where({z} > 0, {z}, np.exp(np.minimum({z}, 0)) - 1)",),
     "softplus": ("np.log(1 + np.exp({z}))", "np.log1p(np.exp({z}))"),
     "swish": ("{z} * sigmoid({z})", "{z} / (1 + np.exp(-{z}))"),
-    "square": ("{z}**2", "np.square({z})", "{z} * {z}"),
+    "softsign": ("{z} / (1 + np.abs({z}))",),
     "sine": ("np.sin({z})",),
     "identity": ("{z}",),
 }
@@ -40,7 +40,7 @@ DERIVATIVES = {
     "elu": ("np.where({z} > 0, 1, np.exp(np.minimum({z}, 0)))", "np.where({z} > 0, 1.0, {a} + 1)"),
     "softplus": ("sigmoid({z})", "(1 / (1 + np.exp(-{z})))"),
     "swish": ("(sigmoid({z}) + {z} * sigmoid({z}) * (1 - sigmoid({z})))", "({a} + sigmoid({z}) * (1 - {a}))"),
-    "square": ("2 * {z}", "(2 * {z})"),
+    "softsign": ("(1 - np.abs({a})) ** 2", "(1 / (1 + np.abs({z})) ** 2)"),
     "sine": ("np.cos({z})",),
     "identity": ("",),
 }
@@ -156,7 +156,7 @@ def write(seed: int) -> str:
 def _forward_layer(w: Writer, layer: int, before: str, activations: list[str], skip: int) -> str:
     fan_in, fan_out = w.sizes[layer - 1], w.sizes[layer]
     shape = (fan_in, fan_out) if w.rows else (fan_out, fan_in)
-    w.inputs[f"W{layer}"] = f"0.7 * rng.normal(size={shape})"
+    w.inputs[f"W{layer}"] = f"{fan_in**-0.5:.2f} * rng.normal(size={shape})"
     product = w.times(before, f"W{layer}") if w.rows else w.times(f"W{layer}", before)
     if w.bias:
         w.inputs[f"b{layer}"] = f"rng.normal(size={(fan_out,) if w.rows else (fan_out, 1)})"
@@ -201,7 +201,7 @@ def _backward_layer(
     back = w.times(dz, w.turned(weights)) if w.rows else w.times(w.turned(weights), dz)
     a, z = f"A{layer - 1}", f"Z{layer - 1}"
     kind = activations[layer - 2]
-    if skip == layer - 1 and kind in ("sigmoid", "tanh", "elu", "swish", "relu", "leaky"):
+    if skip == layer - 1 and kind in ("sigmoid", "tanh", "elu", "swish", "relu", "leaky", "softsign"):
         derivative = _at_preactivation(w, kind, z)  # the cached value is the sum with the skip connection
     else:
         derivative = w.choose.choice(DERIVATIVES[kind]).format(z=z, a=a)
