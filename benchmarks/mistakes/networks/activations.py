@@ -94,6 +94,10 @@ def make_inputs(rng):
 
 
 PLANTS = {
+    "derivative-twice": [
+        ("    grad_pre2 = ", "    grad_hidden2 = grad_hidden2 * elu_grad(pre2)\n    grad_pre2 = "),
+        ("* leaky_relu_grad(pre1)", "* leaky_relu_grad(pre1) ** 2"),
+    ],
     "preactivation-for-activation": [
         ("hidden3.T.dot", "pre3.T.dot"),
         ("hidden2.T.dot", "pre2.T.dot"),

@@ -73,6 +73,7 @@ def make_inputs(rng):
 
 
 PLANTS = {
+    "derivative-twice": [("(1 - np.power(A1, 2))", "(1 - np.power(A1, 2)) ** 2")],
     "preactivation-for-activation": [
         ('A1 = cache["A1"]', 'A1 = cache["Z1"]'),
         ('A2 = cache["A2"]', 'A2 = cache["Z2"]'),

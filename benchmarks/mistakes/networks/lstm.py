@@ -92,6 +92,7 @@ def make_inputs(rng):
 
 
 PLANTS = {
+    "derivative-twice": [("dg * (1 - g**2)", "dg * (1 - g**2) ** 2")],
     "other-layers-cache": [
         ("df = dc * prev_c", "df = dc * tanh_c"),
         ("di = dc * g", "di = dc * i"),

@@ -62,6 +62,7 @@ def make_inputs(rng):
 
 
 PLANTS = {
+    "derivative-twice": [("delta) * sp", "delta) * sp * sp")],
     "half-of-the-loss": [("return output_activations - y", "return 2 * (output_activations - y)")],
     "derivative-dropped-without-fused-loss": [(" * sigmoid_prime(zs[-1])", "")],
     "activation-derivative-missing": [

@@ -47,6 +47,7 @@ def make_inputs(rng):
 
 
 PLANTS = {
+    "derivative-twice": [(" * self.a1 * (1 - self.a1)", " * (self.a1 * (1 - self.a1)) ** 2")],
     "preactivation-for-activation": [("np.dot(self.a1.T, d2)", "np.dot(self.z1.T, d2)")],
     "activation-derivative-missing": [(" * self.a1 * (1 - self.a1)", "")],
     "derivative-at-activation": [("self.a1 * (1 - self.a1)", "(s := 1 / (1 + np.exp(-self.a1))) * (1 - s)")],
