@@ -150,7 +150,7 @@ def write(seed: int) -> str:
     w.backward += first
     for layer in range(w.depth, 0, -1):
         _backward_layer(w, layer, activations, skip, penalty, combined)
-    return _assembled(w, seed)
+    return _assembled(w, seed, penalty)
 
 
 def _forward_layer(w: Writer, layer: int, before: str, activations: list[str], skip: int) -> str:
@@ -285,7 +285,7 @@ def _loss(w: Writer) -> list[str]:
 # --- the text
 
 
-def _assembled(w: Writer, seed: int) -> str:
+def _assembled(w: Writer, seed: int, penalty: str | None) -> str:
     """The two functions, in one of several containers, and the declarations."""
     container = w.choose.choice(("flat", "flat", "dicts", "params"))
     result = w.choose.choice(("dict", "dict", "tuple"))
@@ -317,7 +317,7 @@ def _assembled(w: Writer, seed: int) -> str:
         body += SIGMOID
     body += f"def forward({arguments}):\n" + _indented(forward) + "\n\n"
     body += f"def backward({arguments}, cache):\n" + _indented(backward) + "\n\n"
-    return f'"""Random network {seed}."""\n\n' + body + _declarations(w, declared, parameters, data, nested)
+    return f'"""Random network {seed}."""\n\n' + body + _declarations(w, declared, parameters, data, nested, penalty)
 
 
 def _path(name: str, nested: bool) -> str:
@@ -328,7 +328,9 @@ def _indented(lines: list[str]) -> str:
     return "".join(f"    {line}\n" for line in lines)
 
 
-def _declarations(w: Writer, gradients: str, parameters: list[str], data: list[str], nested: bool) -> str:
+def _declarations(
+    w: Writer, gradients: str, parameters: list[str], data: list[str], nested: bool, penalty: str | None
+) -> str:
     size = w.choose.choice([p for p in (5, 7, 11, 13, 17) if p not in w.sizes] or [19])
     lines = [f"    inputs[{name!r}] = {text}\n" for name, text in w.inputs.items()]
     collected = (
@@ -340,6 +342,8 @@ def _declarations(w: Writer, gradients: str, parameters: list[str], data: list[s
     weights = tuple(name for name in parameters if name[0] == "W")
     biases = tuple(name for name, of in w.gradients.items() if of[0] == "b")
     pattern = "|".join(sorted({w.of(name) for name in (*w.cached, *w.gradients.values())}))
+    factor = "2 * " if penalty == "decay" else ""
+    terms = tuple(f"{factor}decay * {name}" for name in weights) if penalty else ()
     divisors = {} if w.mean == "sum" else {"/ m": ("/ X.shape[1]" if w.rows else "/ X.shape[0]", "/ X.size")}
     return (
         f"{MARKER}\n\n"
@@ -348,6 +352,7 @@ def _declarations(w: Writer, gradients: str, parameters: list[str], data: list[s
         f"GRADIENT_NAMES = {pattern!r}\n"
         f"WEIGHTS = {weights!r}\n"
         f"BIASES = {biases!r}\n"
+        f"REGULARISER = {terms!r}\n"
         f"DIVISORS = {divisors!r}\n\n\n"
         "def make_inputs(rng):\n"
         f"    n, inputs = {size}, {{}}\n" + "".join(lines) + collected

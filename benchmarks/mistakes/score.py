@@ -233,17 +233,22 @@ def _pair(one: Case, two: Case) -> PairRow | None:
     if both.raised or any(same(both, case.observation) for case in (one, two)):
         return None
     answer = ask(network, source)
-    said = {line for line, _, _ in answer.findings}
     return PairRow(
         network.name,
         (one.mutant.mistake, two.mutant.mistake),
         (one.mutant.change, two.mutant.change),
         (tuple(sorted(lines[0])), tuple(sorted(lines[1]))),
-        (not said.isdisjoint(lines[0]), not said.isdisjoint(lines[1])),
+        (_named(answer, one.mutant, lines[0]), _named(answer, two.mutant, lines[1])),
         answer.seconds,
         answer.findings,
         answer.error,
     )
+
+
+def _named(answer: Answer, mutant: Mutant, lines: frozenset[int]) -> bool:
+    """Whether some finding names a mistake: by its line, or by its name if it is about what is returned."""
+    told = ABOUT_RESULTS.intersection(mutant.mistakes)
+    return any(line in lines or name in told for line, name, _ in answer.findings)
 
 
 def as_dict(row: Row | PairRow) -> dict[str, Any]:

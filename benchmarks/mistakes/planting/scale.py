@@ -19,9 +19,11 @@ def edits(network: Network) -> Iterator[Edit]:
     for place in places(network):
         if place.computes:
             negated = ast.UnaryOp(ast.USub(), place.value)
-            yield rewriting(network, "sign", (place.statement, place.with_value(negated)))
             scaled = ast.BinOp(ast.Constant(next(factors)), ast.Mult(), place.value)
-            yield rewriting(network, "constant-factor", (place.statement, place.with_value(scaled)))
+            for mistake, value in (("sign", negated), ("constant-factor", scaled)):
+                yield rewriting(network, mistake, (place.statement, place.with_value(value)))
+                if ast.unparse(place.value) in network.get("REGULARISER"):  # the same, by its other name
+                    yield rewriting(network, "regulariser-mismatch", (place.statement, place.with_value(value)))
     yield from _of_divisors(network)
 
 
