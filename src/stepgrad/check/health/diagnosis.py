@@ -221,17 +221,21 @@ def diagnose(run: Run) -> Diagnosis:
 
 
 def _grouped(found: dict[str, tuple[Entry, Finding]]) -> tuple[Verdict, ...]:
-    """Each verdict under the first of its possible causes that was found, and not found later.
+    """Each verdict under the first of its possible causes that was found, and found in time."""
+    under: dict[str | None, list[str]] = {}
+    for name, (entry, finding) in found.items():
+        causes = (cause for cause in entry.causes if cause in found and _in_time(*found[cause], finding))
+        under.setdefault(next(causes, None), []).append(name)
 
-    The catalogue is in the order of causes, so consequences are complete before what explains them is made.
-    """
-    under: dict[str | None, list[Verdict]] = {}
-    for name in reversed(found):
-        entry, finding = found[name]
-        verdict = Verdict(entry, finding, tuple(reversed(under.get(name, []))))
-        causes = (cause for cause in entry.causes if cause in found and found[cause][1].since <= finding.since)
-        under.setdefault(next(causes, None), []).append(verdict)
-    return tuple(reversed(under.get(None, [])))
+    def made(name: str) -> Verdict:
+        return Verdict(*found[name], tuple(made(consequence) for consequence in under.get(name, ())))
+
+    return tuple(made(name) for name in under.get(None, ()))
+
+
+def _in_time(cause: Entry, before: Finding, after: Finding) -> bool:
+    """What the optimizer does shows from the next step on; everything else at once."""
+    return before.since + (cause.question is Question.USED) <= after.since
 
 
 # --- the three questions

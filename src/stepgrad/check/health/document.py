@@ -128,7 +128,7 @@ def _evidence(evidence: Evidence) -> Document:
         "text": evidence.text,
         "threshold": None
         if threshold is None
-        else {"value": threshold.value, "above": threshold.above, "text": threshold.text, "reason": threshold.reason},
+        else {"value": threshold.value, "above": threshold.above, "text": evidence.limit, "reason": threshold.reason},
     }
 
 

@@ -86,7 +86,7 @@ def unnormalised(run: Run) -> Finding | None:
             Evidence(OFFSET.what, offset, OFFSET),
         ),
         "standardise each feature with the training rows' numbers: X = (X - X.mean(axis=0)) / X.std(axis=0)"
-        f"; for feature {largest}: ({number(data.mean[largest])}, {number(data.std[largest])})",
+        f"; for feature {largest}: (X[:, {largest}] - {data.mean[largest]:.3g}) / {data.std[largest]:.3g}",
         layer=run.layers[0].name,
     )
 

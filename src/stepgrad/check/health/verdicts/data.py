@@ -126,7 +126,8 @@ def _unreachable(run: Run) -> Finding | None:
             Evidence("targets", f"from {number(data.target_low)} to {number(data.target_high)}"),
         ),
         f"leave {op} out at the end of the model, or scale the targets into this range: "
-        f"y = (y - {number(data.target_low)}) / {number(data.target_high - data.target_low)}",
+        f"y = (y {'-' if data.target_low >= 0 else '+'} {abs(data.target_low):.3g}) / "
+        f"{data.target_high - data.target_low:.3g}",
     )
 
 
@@ -190,7 +191,7 @@ def _one_class(run: Run, outputs: Sequence[Outputs], since: int) -> Finding | No
     true = labels[favourite] / sum(labels) if favourite < len(labels) else 0.0
     return Finding(
         f"class {favourite} is predicted for {percent(share)} of the rows, and {percent(true)} of the rows have it",
-        (Evidence(ONE_CLASS.what, percent(share), ONE_CLASS), Evidence(f"labels that are {favourite}", percent(true))),
+        (Evidence(ONE_CLASS.what, share, ONE_CLASS, "%"), Evidence(f"labels that are {favourite}", percent(true))),
         _CONSTANT_REMEDY,
         since=since,
         until=run.samples[-1].step,
@@ -272,7 +273,7 @@ def class_imbalance(run: Run) -> Finding | None:
         f"{percent(share)} as often as it occurs",
         (
             Evidence(RARE.what, most / least, RARE),
-            Evidence(MISSED.what, percent(share), MISSED),
+            Evidence(MISSED.what, share, MISSED, "%"),
             Evidence("labels of each class", ", ".join(map(str, counts[:12]))),
         ),
         "weigh the classes: sg.losses.cross_entropy(logits, labels, weight=["

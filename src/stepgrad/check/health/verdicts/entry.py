@@ -61,19 +61,27 @@ class Evidence:
         what: which.
         value: a number, or a few words.
         threshold: what it was compared with; None where it only helps to understand.
+        unit: "%" for a share that reads better as percentage.
     """
 
     what: str
     value: float | str
     threshold: Threshold | None = None
+    unit: str = ""
 
     @property
     def text(self) -> str:
-        return self.value if isinstance(self.value, str) else number(self.value)
+        if isinstance(self.value, str):
+            return self.value
+        return percent(self.value) if self.unit else number(self.value)
 
     @property
     def limit(self) -> str:
-        return "" if self.threshold is None else self.threshold.text
+        """`above 2`, or `not above 2` where this is not what decided."""
+        if self.threshold is None:
+            return ""
+        decided = isinstance(self.value, str) or self.threshold.holds(self.value)
+        return self.threshold.text if decided else f"not {self.threshold.text}"
 
 
 @dataclass(frozen=True)
@@ -142,10 +150,11 @@ def number(x: float) -> str:
     """A number with three digits.
 
     Example:
-        >>> number(0.123456), number(12), number(1234567.0), number(0.0000123)
-        ('0.123', '12', '1.23e+06', '1.23e-05')
+        >>> number(0.123456), number(12), number(54321.0), number(1234567.0), number(0.0000123)
+        ('0.123', '12', '54,300', '1.23e+06', '1.23e-05')
     """
-    return f"{x:.3g}"
+    shown = f"{x:.3g}"
+    return f"{float(shown):,.0f}" if 1000 <= abs(x) < 999_500 else shown
 
 
 def percent(share: float) -> str:

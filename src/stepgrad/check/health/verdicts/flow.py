@@ -169,9 +169,23 @@ def _finding(run: Run, found: Stretch, begin: int, end: int, evidence: tuple[Evi
         evidence,
         _remedy(found.layers[begin : end + 1], verb == "shrinks"),
         layer=start.name,
-        since=run.samples[0].step,
+        since=_since(run, start, stop, part),
         until=run.samples[-1].step,
     )
+
+
+def _since(run: Run, start: Layer, stop: Layer, part: float) -> int:
+    """The first sampled step in which the gradient changed from one layer to the other by at least half as much."""
+    names = [layer.name for layer in run.layers]
+    first, last = names.index(start.name), names.index(stop.name)
+    half = math.log(max(part, 1e-300)) / 2
+    for sample in run.samples:
+        before, after = sample.layers[first].gradient_norm, sample.layers[last].gradient_norm
+        if 0 < before < math.inf and after < math.inf:
+            change = math.log(max(after / before, 1e-300))
+            if change / half >= 1:
+                return sample.step
+    return run.samples[0].step
 
 
 def _worst(layers: Sequence[Layer]) -> Layer:
@@ -266,7 +280,7 @@ EXPLODING = Entry(
     "initialisation theory predicts from this network's own weights.",
     thresholds=(EXPLODED, GROWS),
     remedy="Smaller initial weights (He's or Glorot's), a norm layer, clipping by norm, a smaller learning rate.",
-    causes=("poor-initialisation", "unnormalised-inputs"),
+    causes=("poor-initialisation", "unnormalised-inputs", "learning-rate-too-high"),
     judge=exploding,
     example=_START.replace("INIT", "lambda key, shape, dtype: " + _TOO_LARGE).replace("ACTIVATION", "ReLU"),
     cure=(("lambda key, shape, dtype: " + _TOO_LARGE, "sg.nn.initialise.kaiming_normal"),),

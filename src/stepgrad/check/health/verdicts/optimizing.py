@@ -91,7 +91,7 @@ def adam_epsilon(run: Run) -> Finding | None:
         f"descent "
         f"with a learning rate of lr/eps = {number(run.settings.learning_rate / epsilon) if epsilon else 'inf'}",
         (
-            Evidence(BELOW_EPSILON.what, percent(share), BELOW_EPSILON),
+            Evidence(BELOW_EPSILON.what, share, BELOW_EPSILON, "%"),
             Evidence(LEARNT.what, left, LEARNT),
             Evidence("root mean square of the gradient's elements (median)", rms),
             Evidence("eps", epsilon),
@@ -117,7 +117,7 @@ def clipped(run: Run) -> Finding | None:
         f"the "
         "gradient, decides how long steps are",
         (
-            Evidence(CLIPPED.what, percent(share), CLIPPED),
+            Evidence(CLIPPED.what, share, CLIPPED, "%"),
             Evidence(CLIPPED_TO.what, factor, CLIPPED_TO),
             Evidence("norm of the gradients before (median)", norm),
         ),
@@ -184,7 +184,7 @@ def _term(run: Run) -> Finding | None:
     return Finding(
         f"{percent(share)} of the loss is the penalty {' and '.join(texts)}",
         (
-            Evidence(PART.what, percent(share), PART),
+            Evidence(PART.what, share, PART, "%"),
             Evidence(LEARNT.what, remaining(run), LEARNT),
             Evidence("loss (median)", middle(s.loss for s in run.samples)),
         ),

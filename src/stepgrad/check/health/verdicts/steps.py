@@ -100,7 +100,7 @@ def too_high(run: Run) -> Finding | None:
     factor = min(0.5, best, 0.1 / leap if leap > 1 else 1.0) if best > 0 else 0.1
     evidence = [Evidence(FAR.what, far, FAR), Evidence(LEAP.what, leap, LEAP)]
     if seen:
-        evidence.insert(0, Evidence(OVERSHOT.what, percent(share), OVERSHOT))
+        evidence.insert(0, Evidence(OVERSHOT.what, share, OVERSHOT, "%"))
         evidence.append(Evidence("best step along the update, over the step taken (median)", best))
         evidence.append(Evidence("change of the loss over what the gradient predicts (median)", _ratio(run)))
     evidence.append(Evidence(NO_PROGRESS.what, progress, NO_PROGRESS))
@@ -117,7 +117,7 @@ def too_high(run: Run) -> Finding | None:
         tuple(evidence),
         f"set lr={_rounded(rate * factor)} (now {rate:g})"
         + (f": the best step along the update is {number(best)} of the one taken" if 0 < best < 1 else ""),
-        since=2,  # the setting acts from the first update on
+        since=1,  # the setting acts from the first update on
         until=len(run.losses),
     )
 

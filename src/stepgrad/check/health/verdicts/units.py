@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from stepgrad.check.health.record import Layer, LayerSample, Run, silent_units
 from stepgrad.check.health.verdicts.entry import Entry, Evidence, Finding, Question, Severity, Threshold, percent
@@ -67,7 +67,7 @@ def dying(run: Run) -> Finding | None:
 def _units(
     run: Run, threshold: Threshold, choose: Callable[[set[int], set[int]], set[int]], says: str
 ) -> Finding | None:
-    found: list[tuple[Layer, int, float, int]] = []
+    found: list[tuple[Layer, set[int], float, int]] = []
     for position, layer in enumerate(run.layers):
         silence = _silence(run, position, layer)
         if silence is None:
@@ -76,15 +76,15 @@ def _units(
         chosen = choose(early, ending)
         units = len(run.samples[0].layers[position].active)
         if threshold.holds(len(chosen) / units):
-            found.append((layer, len(chosen), len(chosen) / units, rows))
+            found.append((layer, chosen, len(chosen) / units, rows))
     if not found:
         return None
-    layer, count, share, rows = found[0]
+    layer, silent, _, rows = found[0]
     position = [each.name for each in run.layers].index(layer.name)
-    since = _since(run, position, share * 0.9)
+    since = _since(run, position, silent)
     more = f"; the same in {named([each.name for each, *_ in found[1:]])}" if found[1:] else ""
     return Finding(
-        f"{count} of {len(run.samples[0].layers[position].active)} units of layer {place(layer)} {says} {rows} "
+        f"{len(silent)} of {len(run.samples[0].layers[position].active)} units of layer {place(layer)} {says} {rows} "
         f"rows{more}",
         tuple(Evidence(f"{threshold.what}: {place(each)}", s, threshold) for each, _, s, _ in found[:4]),
         _remedy(run, threshold, layer),
@@ -94,12 +94,14 @@ def _units(
     )
 
 
-def _since(run: Run, position: int, share: float) -> int:
-    """The first sampled step at which this share of units was silent on the whole batch."""
-    for step, sample in course(run, position):
-        if sample.active and sum(n == 0 for n in sample.active) >= share * len(sample.active):
-            return step
-    return run.samples[-1].step
+def _since(run: Run, position: int, units: Collection[int]) -> int:
+    """The first sampled step from which on none of these units was active."""
+    since = run.samples[-1].step
+    for step, sample in reversed(course(run, position)):
+        if any(sample.active[unit] for unit in units):
+            break
+        since = step
+    return since
 
 
 def _remedy(run: Run, threshold: Threshold, layer: Layer) -> str:
@@ -176,7 +178,6 @@ DEAD_UNITS = Entry(
         "dying-units",
         "unnormalised-inputs",
         "poor-initialisation",
-        "learning-rate-too-high",
         "regulariser-dominates",
     ),
     judge=dead,
