@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from stepgrad.check.backward.clue import Clue, Sighting
 from stepgrad.check.backward.mistakes import CATALOGUE, RANK, Guess, Mistake
 from stepgrad.check.backward.mistakes.scale import FAMILY as SCALES
+from stepgrad.check.backward.naming import gradient_roots
 from stepgrad.check.backward.scene import Point, Scene, agree, ratio
 from stepgrad.check.backward.structure import differences, structure
 from stepgrad.tensor import Array
@@ -50,6 +52,8 @@ def match(clue: Clue) -> list[Match]:
     Returns:
         At least one match; each mistake once.
     """
+    if clue.error and (cause := _earlier_cause(clue)):
+        return match(cause)
     by_fact = [_by_fact(clue, m) for m in CATALOGUE.values() if m.facts & clue.facts]
     scenes = _scenes(clue)
     by_value: list[_Explained] = []
@@ -60,7 +64,7 @@ def match(clue: Clue) -> list[Match]:
             break
     by_value.sort(key=lambda e: (e.guess.loose, e.contradicted, RANK[e.mistake.name]))
     found = by_fact + [e.match for e in by_value]
-    found = found or list(_pairs(near))
+    found = found or list(itertools.chain.from_iterable(map(_one_term, scenes))) or list(_pairs(near))
     if not found:
         detail, evidence = structure(scenes[0]) if scenes else ("there is no value to look at", {})
         return [Match(UNKNOWN, detail, evidence=evidence)]
@@ -68,6 +72,29 @@ def match(clue: Clue) -> list[Match]:
     for each in found:
         unique.setdefault(each.mistake, each)
     return list(unique.values())
+
+
+def _earlier_cause(clue: Clue) -> Clue | None:
+    """For a line that raised: an earlier gradient with another shape than what it is the gradient of."""
+    for name in clue.sightings[0].known if clue.sightings else ():
+        sightings = [_about(s, name) for s in clue.sightings]
+        found = [s for s in sightings if s is not None]
+        if len(found) == len(sightings):
+            return replace(clue, gradient=name, sightings=tuple(found), code="", error=None)
+    return None
+
+
+def _about(sighting: Sighting, name: str) -> Sighting | None:
+    """An earlier value as a sighting of its own, if its shape shows that it is wrong."""
+    value, truth = sighting.known[name], sighting.truth
+    roots = {root for root in gradient_roots(name) if root != name}
+    for equation, forward in truth.bases.items():
+        if forward in roots and equation in truth.gradients and np.ndim(value) == len(equation.type.shape):
+            right = np.asarray(truth.gradients[equation].equation.value)
+            if np.shape(value) == right.shape or np.size(value) < 2:
+                return None
+            return replace(sighting, right=right, wrong=np.asarray(value), target=equation, factor=1.0)
+    return None
 
 
 def _scenes(clue: Clue) -> list[Scene]:
@@ -155,7 +182,7 @@ def _reads_so(scene: Scene, guess: Guess) -> bool:
     """For a line that raised: whether its text looks like the mistake."""
     if guess.reads is not None:
         return guess.reads(scene.clue.code)
-    return guess.brings is not None and guess.brings in scene.mentions
+    return guess.brings in scene.mentions and guess.replaces not in scene.mentions
 
 
 def _pairs(near: list[_Explained]) -> Iterator[Match]:
@@ -183,6 +210,29 @@ def _pairs(near: list[_Explained]) -> Iterator[Match]:
     for _, first in found[:1]:
         other = CATALOGUE[first.also or ""]
         yield Match(other.name, first.detail, None, other.fix, first.evidence, also=first.mistake)
+
+
+def _one_term(scene: Scene) -> Iterator[Match]:
+    """A mistake of scale in one term of a sum: one path's contribution, or a regulariser's."""
+    first = scene.first
+    if scene.target is None or first.wrong is None or first.wrong.shape != first.right.shape:
+        return
+    for i in scene.contributions():
+        factors = []
+        for p in scene.points:
+            if p.wrong is None or p.wrong.shape != p.right.shape:
+                return
+            term = p.right - p.edited({i: np.zeros_like(p.value(i))})
+            extra = ratio(p.wrong - p.right, term, 1e-6)
+            factors.append(1 + extra if extra is not None else None)
+        whole = [f for f in factors if f is not None]
+        name = _scale_mistake(scene, whole) if len(whole) == len(factors) else None
+        if name:
+            of = scene.of(i)
+            term_of = f"the path through {scene.name(of)}" if of is not None else "one path"
+            detail = f"one term of the sum, of {term_of}, is {whole[0]:.6g} times what it should be"
+            evidence = {"points": len(whole), "factors": whole, **differences(scene)}
+            yield Match(name, detail, None, CATALOGUE[name].fix, evidence)
 
 
 _MOST_PAIRS = 3

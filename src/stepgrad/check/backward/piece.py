@@ -21,6 +21,9 @@ Functions = Mapping[int, Callable[..., Any]]
 """Position -> what to compute there from the operands, instead of what was recorded."""
 
 
+_VIEWS = frozenset({"transpose", "reshape", "expand", "getitem", "astype"})
+
+
 class Tapes:
     """Leaves, forward and backward equations of a `Truth`, numbered.
 
@@ -108,7 +111,9 @@ class Tapes:
         return np.asarray(changed.get(target, self.values[target]))
 
     def between(self, target: int, boundary: frozenset[int]) -> tuple[list[int], set[int]]:
-        """The backward equations that compute `target` from the boundary and from forward values.
+        """The equations that compute `target` from the boundary and from forward values.
+
+        Forward equations that only move numbers are among them, so that K can be exchanged where K.T is read.
 
         Returns:
             Their positions in order; and the positions that they read and do not compute.
@@ -116,7 +121,8 @@ class Tapes:
         inside, read, todo = {target}, set(), [target]
         while todo:
             for source in self.sources[todo.pop()]:
-                if source < self.first_backward or source in boundary:
+                view = self.equations[source].op.name in _VIEWS
+                if (source < self.first_backward and not view) or source in boundary:
                     read.add(source)
                 elif source not in inside:
                     inside.add(source)

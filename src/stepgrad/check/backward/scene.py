@@ -7,6 +7,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -143,6 +144,8 @@ class Scene:
     # --- where the line is on the tape
 
     def _aim(self) -> None:
+        if self._held() is not None:
+            return
         for target in _targets(self.points[0]):
             aimed = [_aimed(p, target) for p in self.points]
             if all(aimed):
@@ -154,6 +157,7 @@ class Scene:
         inside, self.read = first.tapes.between(target, self.boundary)
         self.points = [replace(p, inside=tuple(inside)) for p in aimed if p]
 
+    known_names: Mapping[int, str] = MappingProxyType({})
     boundary: frozenset[int] = frozenset()
     read: set[int] = set()  # noqa: RUF012 - a default that is never changed
 
@@ -161,7 +165,7 @@ class Scene:
         """The backward positions whose values the user's earlier lines have computed: one for each."""
         tapes = point.tapes
         by_name = {"d" + name: tapes.gradients[i] for i, name in tapes.names.items() if i in tapes.gradients}
-        found = set()
+        found: dict[int, str] = {}
         for name, array in point.sighting.known.items():
             same = (
                 [] if np.size(array) < 2 else [(i, r) for i, r in _multiples(tapes, np.asarray(array)) if i != target]
@@ -170,7 +174,8 @@ class Scene:
                 # What is only scaled on the way to the target has other multiples of it: the name tells, or the factor.
                 named = [i for i, _ in same if i == by_name.get(name)]
                 equal = [i for i, r in same if abs(r - 1) < TOLERANCE]
-                found.add((named or equal or [i for i, _ in same])[0])
+                found.setdefault((named or equal or [i for i, _ in same])[0], name)
+        self.known_names = found
         return frozenset(found)
 
     @cached_property
@@ -189,12 +194,20 @@ class Scene:
     @cached_property
     def holding(self) -> int | None:
         """The forward position whose value the line is to hold, where it computes no gradient."""
-        if self.target is not None:
+        return self._held() if self.target is None else None
+
+    def _held(self) -> int | None:
+        """A forward value that is the right one, and has the name of the line's variable."""
+        first = self.points[0]
+        if first.sighting.target is not None:
             return None
-        first = self.first
-        found = [i for i in self.named if agree(first.right, first.value(i))]
-        called = [i for i in found if self.tapes.names[i] == self.gradient or self.base(i) == self.gradient]
-        return next(iter(called or found), None)
+        tapes, bases = first.tapes, first.sighting.truth.bases
+        called = [
+            i
+            for i, name in tapes.names.items()
+            if self.gradient.removeprefix("self.") in (name, bases.get(tapes.equations[i]))
+        ]
+        return next((i for i in called if agree(first.right, tapes.values[i])), None)
 
     @cached_property
     def at_loss(self) -> bool:
@@ -235,6 +248,15 @@ class Scene:
         """What the user calls the gradient of a forward value."""
         name = self.tapes.names.get(i)
         return f"d{name}" if name else f"the gradient of {self.name(i)}"
+
+    def called(self, i: int) -> str:
+        """What the user calls a value of either pass."""
+        if i < self.tapes.first_backward:
+            return self.name(i)
+        if i in self.known_names:
+            return self.known_names[i]
+        forward = next((f for f, g in self.tapes.gradients.items() if g == i and f in self.named), None)
+        return "the downstream gradient" if forward is None else self.gradient_name(forward)
 
     def is_parameter(self, i: int) -> bool:
         """An input none of whose axes runs over examples."""
@@ -353,18 +375,19 @@ class Span:
         return point.gradient(self.end)
 
 
-def batch_lengths(tapes: list[Tapes]) -> list[int | None]:
+def batch_lengths(tapes: list[Tapes]) -> tuple[int | None, ...]:
     """The number of examples at each point, by what becomes of the axes.
 
     Most forward values have an axis for the examples, no product of matrices sums over it, and no parameter has it.
     """
     first = tapes[0]
     computed = [i for i in range(first.first_backward) if first.sources[i] and first.values[i].ndim]
-    axes: dict[tuple[int, ...], list[int]] = {}
-    for i in first.inputs:
+    axes: dict[tuple[int, ...], set[int]] = {}  # lengths at the points -> the inputs that have such an axis
+    for i in [*first.inputs, *computed]:
         for k, n in enumerate(first.values[i].shape):
             if n > 1:
-                axes.setdefault(tuple(t.values[i].shape[k] for t in tapes), []).append(i)
+                inputs = axes.setdefault(tuple([t.values[i].shape[k] for t in tapes]), set())
+                inputs |= {i} & first.inputs.keys()
 
     def has(i: int, lengths: tuple[int, ...]) -> bool:
         return all(n in t.values[i].shape for n, t in zip(lengths, tapes, strict=True))
@@ -381,14 +404,15 @@ def batch_lengths(tapes: list[Tapes]) -> list[int | None]:
         for lengths in axes
         if 2 * sum(has(i, lengths) for i in computed) >= len(computed) and not is_contracted(lengths)
     ]
-    if not likely:
-        return [None for _ in tapes]
-    return list[int | None](min(likely, key=lambda lengths: len(axes[lengths])))
+    fewest: tuple[int | None, ...] = tuple([None for _ in tapes])
+    for lengths in sorted(likely, key=lambda lengths: -len(axes[lengths])):
+        fewest = lengths
+    return fewest
 
 
 def _spans(scene: Scene) -> Iterator[Span]:
-    for goal in scene.goals or [scene.goal]:
-        if (goal is not None and scene.equation(goal).op not in leaves) or goal in scene.tapes.inputs:
+    for goal in scene.goals:
+        if scene.equation(goal).op not in leaves or goal in scene.tapes.inputs:
             yield from _spans_from(scene, goal)
     if not scene.goals:
         yield from _bare_spans(scene)
@@ -469,6 +493,8 @@ def _aimed(point: Point, target: int) -> Point | None:
     if value.size != point.right.size:
         return None
     arrangements: list[Callable[[Array], Array] | None] = [None, np.transpose, _reshape(point.right.shape)]
+    if not point.right.any() and not value.any():  # a point at which nothing passes
+        return replace(point, scale=point.sighting.factor, target=target) if value.shape == point.right.shape else None
     for arrange in arrangements:
         r = ratio(point.right, arrange(value) if arrange else value)
         if r is not None:

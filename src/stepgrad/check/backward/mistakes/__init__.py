@@ -38,14 +38,16 @@ RANKS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("wrong-dtype", "low-precision"),
     ),
     (
-        "The numbers are right, in another arrangement or summed otherwise; the shape tells.",
+        "The numbers are right, in another arrangement or summed otherwise; the shape tells, or the operator.",
         (
             "keepdims-lost",
             "transposed",
+            "softmax-diagonal-only",
             "bias-not-summed",
             "broadcast-not-undone",
             "bias-summed-to-scalar",
             "bias-wrong-axis",
+            "elementwise-for-matmul",
         ),
     ),
     ("A sign, then numbers that have a meaning: the most particular one first.", ("sign", "mean-on-weights-only")),
@@ -57,7 +59,6 @@ RANKS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "Activations before caches: Z for A inside a derivative is a mistake about derivatives. Clipping is none.",
         (
             "clip-mismatch",
-            "softmax-diagonal-only",
             "leaky-slope-lost",
             "derivative-dropped-without-fused-loss",
             "derivative-kept-with-fused-loss",
@@ -86,7 +87,7 @@ RANKS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "A value of this layer before one of another: Z1 for A1 before A0 for A1.",
         ("preactivation-for-activation", "other-layers-weights", "weights-not-transposed"),
     ),
-    ("What can imitate many others, by chance of equal shapes.", ("other-layers-cache", "elementwise-for-matmul")),
+    ("What can imitate many others, by chance of equal shapes.", ("other-layers-cache",)),
     ("The loosest: another order of steps, other examples.", ("wrong-order", "batch-leakage")),
     ("No values to go by.", ("not-deterministic",)),
 )

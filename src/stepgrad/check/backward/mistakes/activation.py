@@ -37,7 +37,7 @@ def _readers(scene: Scene, i: int) -> set[int]:
 
 
 def _missing(scene: Scene, at_loss: bool) -> Iterator[Guess]:
-    for span in scene.spans:
+    for span in _activations(scene):
         if _at_the_loss(scene, span) == at_loss and not span.bare:
             z, a = _names(scene, span)
             yield Guess(
@@ -120,7 +120,7 @@ def _of_preactivation(scene: Scene) -> Iterator[Guess]:
 
 
 def _twice(scene: Scene, at_loss: bool) -> Iterator[Guess]:
-    for span in scene.spans:
+    for span in _activations(scene):
         if _at_the_loss(scene, span) == at_loss and not span.bare:
             z, a = _names(scene, span)
             detail = (
@@ -153,11 +153,20 @@ def _without_slope(derivative: Array) -> Array:
     return np.where(derivative == derivative.max(), derivative, 0.0)
 
 
+def _is_softmax(scene: Scene, span: Span) -> bool:
+    """Whether the end is positive and sums to one along an axis."""
+    value = scene.first.value(span.end)
+    sums = [value.sum(axis=k) for k in range(value.ndim)]
+    return not span.elementwise and bool((value >= 0).all()) and any(np.allclose(s, 1) for s in sums)
+
+
+def _activations(scene: Scene) -> Iterator[Span]:
+    return (s for s in scene.spans if s.elementwise or _is_softmax(scene, s))
+
+
 def _diagonal_only(scene: Scene) -> Iterator[Guess]:
     for span in scene.spans:
-        value = scene.first.value(span.end)
-        sums = [value.sum(axis=k) for k in range(value.ndim)]
-        if not span.elementwise and (value >= 0).all() and any(np.allclose(s, 1) for s in sums):
+        if _is_softmax(scene, span):
             z, a = _names(scene, span)
             yield Guess(
                 lambda p, s=span: p.laid_out(s.arriving(p) * _diagonal(p, s)),

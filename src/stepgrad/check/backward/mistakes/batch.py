@@ -75,12 +75,8 @@ def _has_meaning(scene: Scene, found: list[float]) -> bool:
 
 def _masks(scene: Scene) -> list[int]:
     """Forward arrays of zeros and one other number, which products read: masks of dropout."""
-    found = []
-    for i in scene.forward:
-        fixed = not scene.equation(i).active or i in scene.tapes.inputs
-        if fixed and _is_mask(scene.first.value(i)) and _multiplied(scene, i):
-            found.append(i)
-    return found
+    drawn = [i for i in scene.forward if not scene.tapes.sources[i] and _is_mask(scene.first.value(i))]
+    return [i for i in drawn if _multiplied(scene, i)]
 
 
 def _is_mask(value: Array) -> bool:
@@ -97,6 +93,14 @@ def _multiplied(scene: Scene, i: int) -> bool:
 
 
 def _mask_redrawn(scene: Scene) -> Iterator[Guess]:
+    held = scene.holding
+    if held is not None and all(
+        _is_mask(p.value(held)) and p.wrong is not None and _is_mask(p.wrong) for p in scene.points
+    ):
+        yield Guess(
+            lambda p: np.asarray(p.wrong, np.float64),
+            f"it is another mask than the {scene.name(held)} of the forward pass: it was drawn anew",
+        )
     for i in _masks(scene):
         if i in scene.read and all(_other_mask(scene, p, i) is not None for p in scene.points):
             yield Guess(
@@ -184,8 +188,8 @@ def _following(scene: Scene, i: int) -> set[int]:
 
 def _leakage(scene: Scene) -> Iterator[Guess]:
     axis = scene.first.sighting.batch_axis
-    batch = scene.first.batch
     shape = scene.first.right.shape
+    batch = scene.first.batch or (shape[0] if shape else 0)
     axes = [axis] if axis is not None else [k for k, n in enumerate(shape) if n == batch]
     for k in axes:
         for what, mix in {
@@ -218,6 +222,12 @@ def _leakage(scene: Scene) -> Iterator[Guess]:
                 old,
                 lambda p, i=old, k=k: p.value(i) - p.value(i).mean(axis=k, keepdims=True),
                 f"the mean over the examples is taken from {scene.name(old)}",
+            )
+    for span in scene.spans:
+        for k in [k for k, n in enumerate(shape) if n == batch and n > 1 and span.elementwise]:
+            yield Guess(
+                lambda p, s=span, k=k: s.arriving(p) * s.derivative(p).mean(axis=k, keepdims=True),
+                f"the derivative of {scene.name(span.end)} is averaged over the examples",
             )
     for g in sorted(scene.read & scene.tapes.flowing):
         for k in [k for k, n in enumerate(scene.first.value(g).shape) if n == batch and n > 1]:

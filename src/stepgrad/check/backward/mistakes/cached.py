@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -70,22 +71,27 @@ Value = Callable[..., Array]
 
 def exchanged(scene: Scene, old: int, new: Value, detail: str, brings: str | None = None) -> Iterator[Guess]:
     """What the line computes if it reads `new` where `old` is right."""
+    for value in _with(scene, old, new):
+        yield Guess(value, detail, brings, scene.name(old))
+
+
+def _with(scene: Scene, old: int, new: Value) -> Iterator[Value]:
     if old == scene.holding:
-        yield Guess(new, detail, brings)
+        yield new
     if old in scene.read:
-        yield Guess(lambda p: p.edited({old: new(p)}), detail, brings)
+        yield lambda p: p.edited({old: new(p)})
         source = _read_through(scene, old)
         for i in source:  # one place only, of several
-            yield Guess(lambda p, i=i: p.edited(functions={i: _reading(p, i, old, new)}), detail, brings)
+            yield lambda p, i=i: p.edited(functions={i: _reading(p, i, old, new)})
     for difference in differences(scene):
         if difference.prediction == old:
-            yield Guess(lambda p, d=difference: d.exchanged(p, new(p)), detail, brings)
+            yield lambda p, d=difference: d.exchanged(p, new(p))
     for span in scene.spans:
         formula = derivative_from_output(scene, span.start, span.end)
         if span.elementwise and span.end == old and formula:
-            yield Guess(lambda p, s=span, f=formula: p.laid_out(s.arriving(p) * f(new(p))), detail, brings)
+            yield lambda p, s=span, f=formula: p.laid_out(s.arriving(p) * f(new(p)))
         if span.elementwise and span.start == old:
-            yield Guess(lambda p, s=span: p.laid_out(s.arriving(p) * s.derivative(p, new(p))), detail, brings)
+            yield lambda p, s=span: p.laid_out(s.arriving(p) * s.derivative(p, new(p)))
 
 
 def _read_through(scene: Scene, old: int) -> list[int]:
@@ -200,8 +206,14 @@ def _stale(scene: Scene) -> Iterator[Guess]:
 
 
 def _mutated(scene: Scene) -> Iterator[Guess]:
+    held = scene.holding
+    if held is not None and held not in scene.parameters and _IN_PLACE.search(scene.clue.code):
+        yield Guess(lambda p: np.asarray(p.wrong), f"{scene.name(held)} is changed in place, and read again later")
     if "cache-changed" in scene.clue.facts:
         yield from other_values(scene, "{} is no longer what the forward pass computed when it is read")
+
+
+_IN_PLACE = re.compile(r"[-+*/@]=|\[.*\]\s*=[^=]")
 
 
 def other_values(scene: Scene, text: str) -> Iterator[Guess]:
@@ -217,6 +229,9 @@ def _updated(scene: Scene) -> Iterator[Guess]:
         lambda p: {k: v for k, v in {**p.sighting.others, **p.sighting.updated}.items() if k in parameters},
         _UPDATED,
     )
+    held = scene.holding
+    if held in scene.parameters and all(_stepped(p, held) for p in scene.points):
+        yield Guess(lambda p: np.asarray(p.wrong), f"{scene.name(held)} is updated before the backward pass is done")
     for i in scene.read_forward():
         if i in scene.parameters and i in scene.tapes.gradients and i != scene.goal:
             rate = _rate(scene, i)
@@ -228,6 +243,13 @@ def _updated(scene: Scene) -> Iterator[Guess]:
 
 
 _UPDATED = "it reads {} after the update has changed it"
+
+
+def _stepped(point: Point, parameter: int) -> bool:
+    """Whether the wrong value is the parameter after a step along its gradient."""
+    if point.wrong is None or point.wrong.shape != point.right.shape or parameter not in point.tapes.gradients:
+        return False
+    return ratio(point.wrong - point.right, point.gradient(parameter), 1e-6) is not None
 
 
 def _rate(scene: Scene, i: int) -> float | None:

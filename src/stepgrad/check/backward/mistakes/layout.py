@@ -29,11 +29,18 @@ def _transposed(scene: Scene) -> Iterator[Guess]:
                 else "it is the transpose of the gradient, which has the same shape here",
                 fix=f"{name} = ({_expression(scene)}).T" if right.ndim == 2 and _expression(scene) else None,
             )
+    for i in scene.inside:
+        if scene.equation(i).op.name == "matmul":
+            yield Guess(
+                lambda p, i=i: p.edited(functions={i: lambda a, b: np.swapaxes(np.matmul(a, b), -1, -2)}),
+                "a product inside is transposed: its operands are exchanged, and each is transposed",
+                reads=_exchanged(scene, i),
+            )
     for i, operand, source in _products(scene):
         if not _is_weights(scene, source):
             yield Guess(
                 lambda p, i=i, operand=operand: p.edited(functions={i: _turned(p, i, operand)}),
-                f"{_called(scene, source)} is used without the transpose that the product needs",
+                f"{scene.called(source)} is used without the transpose that the product needs",
                 reads=_bare(scene, i, operand),
             )
 
@@ -77,13 +84,6 @@ def _is_weights(scene: Scene, i: int) -> bool:
     return i < scene.tapes.first_backward and scene.is_parameter(i)
 
 
-def _called(scene: Scene, i: int) -> str:
-    if i < scene.tapes.first_backward:
-        return scene.name(i)
-    forward = next((f for f, g in scene.tapes.gradients.items() if g == i and f in scene.named), None)
-    return "the downstream gradient" if forward is None else scene.gradient_name(forward)
-
-
 def _turned(point: Point, i: int, operand: int) -> Callable[..., Array]:
     """The product at i with one operand transposed."""
     product = point.tapes.equations[i].op.numpy
@@ -94,11 +94,20 @@ def _turned(point: Point, i: int, operand: int) -> Callable[..., Array]:
     return turned
 
 
+def _exchanged(scene: Scene, i: int) -> Callable[[str], bool]:
+    """Whether a line's text has the operands of a product in the other order, and each without its transpose."""
+    names = [re.escape(scene.called(_origin(scene, s))) for s in scene.tapes.sources[i]]
+    needed = [scene.equation(s).op.name == "transpose" for s in scene.tapes.sources[i]]
+    turned = [r"(?!\s*\.(T|mT|transpose)\b)" if need else r"\s*\.(T|mT|transpose)\b" for need in needed]
+    pattern = re.compile(rf"\b{names[1]}\b{turned[1]}.*\b{names[0]}\b{turned[0]}")
+    return lambda code: pattern.search(code) is not None
+
+
 def _bare(scene: Scene, i: int, operand: int) -> Callable[[str], bool]:
     """Whether a line's text has the operand with a transpose where none belongs, or without one where one does."""
     source = scene.tapes.sources[i][operand]
     needed = scene.equation(source).op.name == "transpose"
-    name = re.escape(_called(scene, _origin(scene, source)))
+    name = re.escape(scene.called(_origin(scene, source)))
 
     def reads(code: str) -> bool:
         turned = re.search(rf"\b{name}(\.T\b|\.transpose|\.mT\b)|transpose\({name}\b", code)
@@ -155,7 +164,7 @@ def _unsummed(scene: Scene, biases: bool) -> Iterator[Guess]:
             name = scene.name(scene.tapes.sources[scene.of(i) or 0][0])
             before = scene.equation(scene.tapes.sources[i][0]).type.shape
             yield Guess(
-                lambda p, i=i: p.edited(functions={i: lambda x: x}),
+                lambda p, i=i: _as_far_as(p, i),
                 f"it is not summed over the examples: {name} was added to all of them, so its gradient is a sum"
                 if biases
                 else f"the sum over the axes along which {name} was broadcast is missing",
@@ -173,6 +182,16 @@ def _unsummed(scene: Scene, biases: bool) -> Iterator[Guess]:
                         )
 
 
+def _as_far_as(point: Point, i: int, **changes: Any) -> Array:
+    """What the line computes if the sum at i is left out or changed; without what follows if that does not fit."""
+    equation = point.tapes.equations[i]
+    change = _resummed(**changes)(equation) if changes else lambda x: x
+    try:
+        return point.edited(functions={i: change})
+    except ValueError:
+        return point.scale * change(point.value(point.tapes.sources[i][0]))
+
+
 def _bias_wrong_axis(scene: Scene) -> Iterator[Guess]:
     for i in _sums(scene):
         right = scene.equation(i).params.get("axis")
@@ -181,9 +200,7 @@ def _bias_wrong_axis(scene: Scene) -> Iterator[Guess]:
             if (axis,) != right and len(shape) > 1:
                 for keepdims in (True, False):
                     yield Guess(
-                        lambda p, i=i, axis=axis, keepdims=keepdims: p.edited(
-                            functions={i: _resummed(axis=axis, keepdims=keepdims)(p.tapes.equations[i])}
-                        ),
+                        lambda p, i=i, axis=axis, keepdims=keepdims: _as_far_as(p, i, axis=axis, keepdims=keepdims),
                         f"it is summed over axis {axis} of {shape}; the examples are along "
                         f"{'axis' if right and len(right) == 1 else 'axes'} {', '.join(map(str, right or ()))}",
                     )
@@ -204,7 +221,7 @@ def _bias_summed_to_scalar(scene: Scene) -> Iterator[Guess]:
 
 def _keepdims_lost(scene: Scene) -> Iterator[Guess]:
     right, wrong = scene.first.right, scene.first.wrong
-    if wrong is not None and wrong.shape != right.shape and wrong.ndim != right.ndim:
+    if wrong is not None and wrong.ndim and wrong.ndim != right.ndim:
         squeezed = [n for n in wrong.shape if n != 1] == [n for n in right.shape if n != 1]
         if squeezed:
             shape = wrong.shape
@@ -217,14 +234,17 @@ def _keepdims_lost(scene: Scene) -> Iterator[Guess]:
                 f"it has shape {shape}, and {right.shape} is right: the axis of length 1 is "
                 + ("lost, and later broadcasting lines up wrongly" if wrong.ndim < right.ndim else "one too many"),
             )
-    for i in scene.inside:
+    sums = [i for i in scene.inside if scene.equation(i).op.name in ("sum", "mean", "max")]
+    kept = sum(bool(scene.equation(i).params.get("keepdims")) for i in sums)
+    for i in sums:
         e = scene.equation(i)
-        if e.op.name in ("sum", "mean", "max") and e.params.get("keepdims"):
+        if e.params.get("keepdims"):
             yield Guess(
                 lambda p, i=i: p.edited(
                     functions={i: lambda x: p.tapes.equations[i].op.numpy(x, **{**_params(p, i), "keepdims": False})}
                 ),
                 f"the {e.op.name} inside loses its axis of length 1, and broadcasts along the wrong one",
+                reads=lambda code: code.count("keepdims") < kept,
             )
 
 
@@ -239,17 +259,24 @@ def _elementwise(first_turned: bool, second_turned: bool) -> Callable[[Array, Ar
     return product
 
 
+_PRODUCT = re.compile(r"@|dot\b|matmul|einsum")
+
+
+def _products_of(scene: Scene) -> int:
+    return sum(scene.equation(i).op.name == "matmul" for i in scene.inside)
+
+
 def _elementwise_for_matmul(scene: Scene) -> Iterator[Guess]:
     for i in scene.inside:
         if scene.equation(i).op.name == "matmul":
             a, b = scene.tapes.sources[i]
-            names = f"{_called(scene, _origin(scene, a))} and {_called(scene, _origin(scene, b))}"
+            names = f"{scene.called(_origin(scene, a))} and {scene.called(_origin(scene, b))}"
             for x, y in itertools.product((False, True), repeat=2):
                 yield Guess(
                     lambda p, i=i, x=x, y=y: p.edited(functions={i: _elementwise(x, y)}),
                     f"{names} are multiplied element by element; the forward pass has a product of matrices, "
                     "so its gradients are products of matrices as well",
-                    reads=lambda code: re.search(r"@|dot|matmul|einsum", code) is None,
+                    reads=lambda code: len(_PRODUCT.findall(code)) < _products_of(scene),
                 )
 
 

@@ -19,6 +19,7 @@ class Guess:
             raises, as the line would have.
         detail: the finding, in the user's names: "it is the transpose of the gradient: …".
         brings: the name that the line would read by mistake, if it is a matter of names.
+        replaces: the name that it would read instead of, where it does not stand in the line any more.
         reads: whether a line's text looks like it; for lines that raise, and so have no value.
         loose: it is like the wrong value without giving it exactly, so what is exact comes first.
         fix: a line of code that computes the right value, where one can be written.
@@ -27,6 +28,7 @@ class Guess:
     value: Callable[..., Array]
     detail: str
     brings: str | None = None
+    replaces: str | None = None
     reads: Callable[[str], bool] | None = None
     loose: bool = False
     fix: str | None = None

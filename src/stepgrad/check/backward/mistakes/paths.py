@@ -109,10 +109,10 @@ def _ignored(scene: Scene) -> Iterator[Guess]:
                 lambda p, s=span: s.derivative(p),
                 f"it is the derivative of {scene.name(span.end)} alone; the downstream gradient is not multiplied in",
             )
-    backward = sorted(i for i in scene.read if i >= scene.tapes.first_backward)
-    seeds = [i for i in scene.read if i in scene.tapes.gradients.values()]
-    for i in dict.fromkeys([*backward, *seeds]):
-        name = next((scene.gradient_name(f) for f, g in scene.tapes.gradients.items() if g == i), "it")
+    loss = scene.tapes.output
+    seed = None if loss is None or scene.equation(loss).type.shape == () else scene.tapes.gradients.get(loss)
+    for i in sorted(i for i in scene.read if i in scene.tapes.flowing or i == seed):
+        name = scene.called(i)
         for scaled in (False, True):
             yield Guess(
                 lambda p, i=i, scaled=scaled: _as_wrong(

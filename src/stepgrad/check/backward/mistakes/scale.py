@@ -20,7 +20,7 @@ def factors(scene: Scene) -> list[float] | None:
     return None if None in found else [f for f in found if f is not None]
 
 
-def times(factor: Callable[[Point], float], detail: str) -> Guess:
+def times(factor: Callable[..., float], detail: str) -> Guess:
     """The right value times a number."""
     return Guess(lambda p: p.right * factor(p), detail)
 
@@ -33,14 +33,28 @@ def _batch(point: Point) -> float:
     return float(point.batch) if point.batch else np.nan
 
 
+def _counts(scene: Scene) -> Iterator[tuple[str, Callable[..., float]]]:
+    """What the loss may be a mean over: the examples, or what the recorded gradient is divided by."""
+    if scene.first.batch:
+        yield f"{scene.first.batch} is the number of examples", _batch
+    for i in sorted(scene.tapes.flowing):
+        if scene.equation(i).op.name == "divide":
+            divisor = scene.tapes.sources[i][1]
+            value = scene.first.value(divisor)
+            if value.size == 1 and value > 2 and value == np.round(value):
+                yield f"the loss is a mean over {value.item():g}", lambda p, d=divisor: float(p.value(d).item())
+
+
 def _mean_missing(scene: Scene) -> Iterator[Guess]:
-    detail = "it is {m} times too large, and {m} is the number of examples: the mean over them is missing"
-    yield times(_batch, detail.format(m=scene.first.batch))
+    for what, count in _counts(scene):
+        n = f"{count(scene.first):g}"
+        yield times(count, f"it is {n} times too large, and {what}: the mean is missing")
 
 
 def _mean_twice(scene: Scene) -> Iterator[Guess]:
-    detail = "it is {m} times too small, and {m} is the number of examples: the mean over them is taken twice"
-    yield times(lambda p: 1 / _batch(p), detail.format(m=scene.first.batch))
+    for what, count in _counts(scene):
+        n = f"{count(scene.first):g}"
+        yield times(lambda p, c=count: 1 / c(p), f"it is {n} times too small, and {what}: the mean is taken twice")
 
 
 def _mean_on_weights_only(scene: Scene) -> Iterator[Guess]:
@@ -97,21 +111,29 @@ def _wrong_divisor(scene: Scene) -> Iterator[Guess]:
         yield from _dividing(scene, {id(p): (p.batch or 1) + 1 for p in scene.points}, "the examples plus one")
     if re.search(r"/\s*\(?\s*2\s*\*|2\s*\*\s*\w+\)", scene.clue.code):
         yield times(lambda p: 0.5, "it is divided by 2 as well as by the number of examples")
+    whole = round(1 / found[0])
+    if whole > 1 and re.search(r"/=?\s*(len\(|[\w.]*\.shape|[\w.]*\.size)", scene.clue.code):
+        yield times(lambda p: 1 / whole, f"it is divided by a size that is {whole}, and should not be")
 
 
-_DIVIDES = re.compile(r"shape|len\(|size|\bn\b|\bN\b|\bm\b")
+_DIVIDES = re.compile(r"\.shape|len\(|\.size")
 """What the text of a line has that divides by a size."""
 
 
 def _dividing(scene: Scene, lengths: dict[int, int], what: str) -> Iterator[Guess]:
     n, m = lengths[id(scene.first)], scene.first.batch
-    varies = len(set(lengths.values())) > 1 or len({p.batch for p in scene.points}) > 1
-    if n <= 1 or not (varies or _DIVIDES.search(scene.clue.code)):
-        return  # a number like any other, as far as these points tell
-    if any(lengths[id(p)] != p.batch for p in scene.points):
+    told = _DIVIDES.search(scene.clue.code) is not None
+    varies = told or len(set(lengths.values())) > 1
+    if n <= 1:
+        return
+    other = any(lengths[id(p)] != p.batch for p in scene.points)
+    if other and (varies or len({p.batch for p in scene.points}) > 1):
         yield times(
             lambda p: _batch(p) / lengths[id(p)], f"it is divided by {what} ({n}); the number of examples is {m}"
         )
+    if not varies:
+        return  # a number like any other, as far as these points tell
+    if other:
         yield times(lambda p: 1 / lengths[id(p)], f"it is divided by {what} ({n}), and should not be")
         yield times(lambda p: float(lengths[id(p)]), f"it is {n} times too large, which is {what}")
     yield times(lambda p: 1 / lengths[id(p)] ** 2, f"it is divided by {what} ({n}) twice too often")
