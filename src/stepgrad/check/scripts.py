@@ -47,6 +47,17 @@ def script(target: str) -> Iterator[Script]:
         FileError: there is no such file.
         ArgumentError: the file raises an error, or has no such function.
     """
+    path, name = parted(target)
+    with imported(path) as module:
+        yield function_in(module, name)
+
+
+def parted(target: str) -> tuple[str, str]:
+    """The absolute path and the name in `file.py:function`; the name is empty where none is given.
+
+    Raises:
+        FileError: there is no such file.
+    """
     path, _, name = target.partition(":") if not os.path.exists(target) else (target, "", "")
     if not os.path.isfile(path):
         raise FileError(
@@ -54,7 +65,20 @@ def script(target: str) -> Iterator[Script]:
             "there is no such file" if not os.path.isdir(path) else "it is a folder",
             "pass a Python file and a function in it, as in net.py:loss",
         )
-    path = os.path.abspath(path)
+    return os.path.abspath(path), name
+
+
+@contextmanager
+def imported(path: str) -> Iterator[ModuleType]:
+    """Imports a file as Python does, with its folder first on sys.path while inside.
+
+    Args:
+        path: an absolute path.
+
+    Raises:
+        FileError: it is no Python file.
+        ArgumentError: it raises an error.
+    """
     stem = os.path.splitext(os.path.basename(path))[0]
     taken = stem in sys.modules
     known = f"script_{stem}" if taken else stem
@@ -70,11 +94,21 @@ def script(target: str) -> Iterator[Script]:
             spec.loader.exec_module(module)
         except (Exception, SystemExit) as error:
             raise raised(f"importing {os.path.basename(path)}", path, error) from error
-        yield Script(path, name or _only_function(module, path), _function(module, path, name), module)
+        yield module
     finally:
         sys.path.remove(os.path.dirname(path))
         sys.modules.pop(known, None)
         sys.dont_write_bytecode = writing
+
+
+def function_in(module: ModuleType, name: str) -> Script:
+    """A function of an imported file; without a name the only one.
+
+    Raises:
+        ArgumentError: there is no such function, or several.
+    """
+    path = str(module.__file__)
+    return Script(path, name or _only_function(module, path), _function(module, path, name), module)
 
 
 def raised(doing: str, path: str, error: BaseException) -> ArgumentError:
@@ -149,7 +183,7 @@ def prepared(script: Script, shapes: Mapping[str, tuple[int, ...]], seed: int) -
         p for p in inspect.signature(callable_).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
     names = [p.name for p in parameters]
-    given = _given(script, names)
+    given = given_by(script, names)
     rng = np.random.default_rng(seed)
     for name, shape in shapes.items():
         if name not in names:
@@ -171,8 +205,8 @@ def prepared(script: Script, shapes: Mapping[str, tuple[int, ...]], seed: int) -
     return function, [values[p.name] for p in parameters if p.kind is not p.KEYWORD_ONLY]
 
 
-def _given(script: Script, names: Sequence[str]) -> dict[str, Any]:
-    """What the file itself says the arguments are."""
+def given_by(script: Script, names: Sequence[str]) -> dict[str, Any]:
+    """What the file itself says the arguments of a function are."""
     module = script.module
     for source in (f"{script.name}_inputs", "inputs", "INPUTS"):
         found = getattr(module, source, None)

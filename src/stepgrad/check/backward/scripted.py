@@ -1,0 +1,189 @@
+"""`stepgrad check` inside its process: the file is imported, and what it defines is checked."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from stepgrad.check.backward.adapters import at_other_points, nothing_to_check
+from stepgrad.check.backward.arguments import object_of, values_for
+from stepgrad.check.backward.calling import subject_of
+from stepgrad.check.backward.checking import check_backward, check_subjects
+from stepgrad.check.backward.composed import both_in_one, with_loss
+from stepgrad.check.backward.frameworks import downstream_of, framework_subject
+from stepgrad.check.backward.limits import Answer
+from stepgrad.check.backward.objects import object_subject
+from stepgrad.check.backward.pairs import Pair, find_pairs, pair_named
+from stepgrad.check.backward.report import BackwardReport
+from stepgrad.check.backward.signatures import parameters_of
+from stepgrad.check.backward.subject import Subject
+from stepgrad.check.gradients import check_gradients
+from stepgrad.check.scripts import function_in, imported, prepared, raised
+from stepgrad.errors import ArgumentError, StepgradError
+
+
+def check_file(
+    path: str,
+    name: str,
+    shapes: Mapping[str, Sequence[int]],
+    wrt: Sequence[str],
+    directions: int,
+    tolerance: float,
+    seed: int,
+) -> Answer:
+    """Checks the backward passes in a file, or the gradient of one function.
+
+    Args:
+        path: the file, absolute.
+        name: a function, class or object in it; empty: every backward pass that is found.
+        shapes: parameter -> shape of an array of standard normal numbers.
+        wrt, directions: for a gradient: which arguments, and in how many directions.
+        tolerance: the largest relative error that counts as agreement.
+        seed: where the random numbers start.
+
+    Raises:
+        StepgradError: it could not be told whether anything is right.
+    """
+    lengths = {n: tuple(shape) for n, shape in shapes.items()}
+    with imported(path) as module:
+        named = pair_named(module, name) if name else None
+        pairs = [named] if named is not None else [] if name else find_pairs(module)
+        if not pairs:
+            return _gradient(module, name, lengths, wrt, directions, tolerance, seed)
+        known = {p for pair in pairs for p in _parameter_names(pair)}
+        for asked in lengths:
+            if asked not in known:
+                raise ArgumentError(
+                    f"--shape {asked}=… gives a value for {asked}",
+                    f"the parameters are {', '.join(sorted(known))}",
+                    "leave it out, or rename it",
+                )
+        return _pairs(pairs, module, lengths, tolerance, seed)
+
+
+def _heading(path: str, what: str) -> str:
+    return f"{what}, imported with {os.path.dirname(path)} on sys.path"
+
+
+def _gradient(
+    module: ModuleType,
+    name: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    wrt: Sequence[str],
+    directions: int,
+    tolerance: float,
+    seed: int,
+) -> Answer:
+    loaded = function_in(module, name)
+    function, arguments = prepared(loaded, shapes, seed)
+    try:
+        report = check_gradients(
+            function, *arguments, wrt=list(wrt) or None, directions=directions, tolerance=tolerance, seed=seed
+        )
+    except StepgradError:
+        raise
+    except Exception as error:
+        raise raised(f"{loaded.name}()", loaded.path, error) from error
+    heading = _heading(loaded.path, f"{loaded.name} in {os.path.basename(loaded.path)}")
+    return Answer(str(report), 0 if report else 1, heading)
+
+
+def _pairs(
+    pairs: Sequence[Pair], module: ModuleType, shapes: Mapping[str, tuple[int, ...]], tolerance: float, seed: int
+) -> Answer:
+    path = str(module.__file__)
+    texts, statuses = [], []
+    for pair in pairs:
+        try:
+            report, told = _checked(pair, module, shapes, tolerance, seed)
+        except StepgradError as error:
+            if len(pairs) == 1:
+                raise
+            texts.append(f"{_title(pair)}\nnot checked: {error}")
+            statuses.append(2)
+        else:
+            texts.append(f"{_title(pair)}{told and f': {told}'}\n{report}")
+            statuses.append(0 if report.ok else 1)
+    if len(pairs) > 1:
+        wrong, left = statuses.count(1), statuses.count(2)
+        texts.append(
+            f"{len(pairs)} backward passes: {statuses.count(0)} right, {wrong} wrong"
+            + (f", {left} not checked" if left else "")
+        )
+    status = 1 if 1 in statuses else max(statuses)
+    return Answer("\n\n".join(texts), status, _heading(path, f"{os.path.basename(path)} is only read;"))
+
+
+def _title(pair: Pair) -> str:
+    names = [getattr(f, "__name__", None) for f in pair.functions]
+    if pair.kind == "functions":
+        return f"{pair.name}, of {names[0]}"
+    if pair.kind == "loss apart":
+        return f"{pair.name}, of {names[0]} and {names[1]}"
+    if pair.kind == "both in one":
+        return f"{pair.name}, which returns the loss and its gradients"
+    if pair.kind == "object":
+        return f"{pair.name}, of the class {type(pair.forward).__name__}"
+    return pair.name
+
+
+def _parameter_names(pair: Pair) -> set[str]:
+    functions: list[Callable[..., Any]] = []
+    for function in pair.functions:
+        if inspect.isfunction(function):
+            functions.append(function)
+        else:
+            kind = function if isinstance(function, type) else type(function)
+            functions += [f for f in vars(kind).values() if inspect.isfunction(getattr(f, "__func__", f))]
+    found: set[str] = set()
+    for function in functions:
+        found |= {p.name for p in parameters_of(getattr(function, "__func__", function))}
+    return found
+
+
+def _checked(
+    pair: Pair, module: ModuleType, shapes: Mapping[str, tuple[int, ...]], tolerance: float, seed: int
+) -> tuple[BackwardReport, str]:
+    path = str(module.__file__)
+    rng = np.random.default_rng(seed)
+    try:
+        thing, built = object_of(pair)
+
+        def works(values: dict[str, Any], backward: bool) -> None:
+            subject = _subject(pair, thing, values)
+            outputs, context = subject.forward(subject.inputs)
+            if backward:
+                subject.backward(subject.inputs, context, downstream_of(outputs))
+
+        found = values_for(pair, thing, module, shapes, seed, works)
+        if pair.kind == "functions":
+            report = check_backward(pair.forward, pair.backward, found.values, seed=seed, tolerance=tolerance)
+        else:
+            subjects = at_other_points(_subject(pair, thing, found.values), rng)
+            report = check_subjects(subjects, tolerance, rng)
+    except StepgradError:
+        raise
+    except Exception as error:
+        raise raised(pair.name, path, error) from error
+    return report, "; ".join(part for part in (built, found.told) if part)
+
+
+def _subject(pair: Pair, thing: Any, values: dict[str, Any]) -> Subject:
+    if pair.kind == "functions":
+        assert pair.backward is not None
+        return subject_of(pair.forward, pair.backward, values)
+    if pair.kind == "loss apart":
+        assert pair.backward is not None
+        assert pair.loss is not None
+        return with_loss(pair.forward, pair.loss, pair.backward, values)
+    if pair.kind == "both in one":
+        return both_in_one(pair.forward, values)
+    made = framework_subject(thing, values) or object_subject(thing, values)
+    if made is None:
+        raise nothing_to_check(thing)
+    return made
