@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -18,8 +19,10 @@ from programs import MOVES, PICKS, Move, Program
 from rounding import allowed
 
 import stepgrad as sg
-from stepgrad.errors import StepgradError
+from stepgrad.compile.recorded import record_step
+from stepgrad.errors import BudgetError, StepgradError
 from stepgrad.execute.cpu import plan
+from stepgrad.execute.cpu.target import host
 from stepgrad.ops.registry import registry
 from stepgrad.ops.samples import Sample
 from stepgrad.tape.equation import CELL
@@ -62,12 +65,18 @@ def arrays(result: Any) -> list[np.ndarray]:
     return [np.asarray(x.numpy() if isinstance(x, sg.Tensor) else x) for x in flatten(result)[0]]
 
 
-def assert_agree(program: Program, threads: int, steps: int = 2) -> None:
-    """Runs a program on both executors, from the same state at each step."""
+def assert_agree(program: Program, threads: int, steps: int = 2, memory: int | None = None) -> None:
+    """Runs a program on both executors, from the same state at each step.
+
+    Args:
+        memory: percent of the bytes between kernels that it may take; as near to them as can be.
+    """
     inputs = program.inputs()
     plain, cells = program.cells(), program.cells()
     reference = sg.compile(program.step(plain), executor="numpy", recheck="never")
     compiled = sg.compile(program.step(cells), executor="cpu", threads=threads, recheck="never")
+    if memory is not None:
+        compiled = in_less_memory(program, cells, threads, memory)
     for _ in range(steps):
         before = {name: cell.numpy().copy() for name, cell in plain.items()}
         expected, found = arrays(reference(*inputs)), arrays(compiled(*inputs))
@@ -85,6 +94,23 @@ def assert_agree(program: Program, threads: int, steps: int = 2) -> None:
             settled = np.nan_to_num(np.clip(plain[name].numpy(), -8, 8))
             plain[name].assign(settled)
             cell.assign(settled)
+
+
+def in_less_memory(program: Program, cells: dict[str, Any], threads: int, percent: int) -> Any:
+    """The step compiled with a budget of a part of what it takes, or of the least that it can do with."""
+
+    def made(memory: int | None) -> Any:
+        return sg.compile(program.step(cells), executor="cpu", threads=threads, recheck="never", memory=memory)
+
+    plain = sg.compile(program.step(program.cells()), executor="cpu", threads=threads, recheck="never")
+    plain(*program.inputs())
+    budget = max(64, plain.program.memory().planned * percent // 100)
+    recorded = record_step(program.step(cells), program.inputs(), {})
+    try:
+        plan.make_plan(recorded.tape, recorded.user_outputs, host(), threads, budget)
+    except BudgetError as error:
+        budget = int(re.findall(r"memory=(\d+)", error.instead)[0])
+    return made(budget)
 
 
 def assert_within(found: np.ndarray, expected: np.ndarray, margin: Any) -> None:
@@ -122,6 +148,18 @@ def test_random_programs(program: Program, threads: int) -> None:
         assert_agree(program, threads)
 
 
+@pytest.mark.timeout(300)
+@settings(
+    max_examples=max(1, EXAMPLES // 3),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+@given(PROGRAMS, st.sampled_from([1, 2]), st.sampled_from([10, 50, 90]))
+def test_random_programs_in_less_memory(program: Program, threads: int, percent: int) -> None:
+    if usable(program):
+        assert_agree(program, threads, memory=percent)
+
+
 def test_eager_execution_is_the_reference() -> None:
     for seed in range(3):
         moves = tuple(Move(op, (seed, 7 * seed, 3, 1, 2)) for op in ("arithmetic", "layer", "product", "gradient"))
@@ -144,6 +182,13 @@ def both(step: Any, *arrays: np.ndarray, **cells: np.ndarray) -> Iterator[tuple[
         results = [flatten(compiled(*arrays))[0] for _ in range(2)]
         found.append([t.numpy() for row in results for t in row] + [cell.numpy() for cell in own.values()])
     return zip(*found, strict=True)
+
+
+def test_the_least_budget_that_is_named_is_enough() -> None:
+    moves = [("gradient", 49, 33, 20, 34, 28), ("triangle", 45, 6, 48, 37, 43), ("joined", 54, 20, 63, 38, 44)]
+    moves += [("reduction", 46, 58, 49, 28, 14), ("gradient", 21, 54, 50, 49, 16), ("exact", 31, 23, 37, 35, 21)]
+    program = Program("float32", (100, 130, 65), tuple(Move(op, tuple(picks)) for op, *picks in moves), (), 57)
+    assert_agree(program, 2, memory=10)
 
 
 @pytest.mark.parametrize("n", [3, 64, 200])

@@ -292,6 +292,76 @@ def test_what_is_out_of_range_raises_and_changes_nothing(name: str, bad: int) ->
     np.testing.assert_allclose(step(x, good).numpy(), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "uint8", "uint16", "uint32", "uint64"])
+@pytest.mark.parametrize("name", [*READERS, "one_hot", "scatter_add"])
+def test_indices_of_any_integer_dtype(name: str, dtype: str) -> None:
+    more = {
+        "one_hot": lambda x, i: sg.one_hot(i, N, dtype=np.float32) * x,
+        "scatter_add": lambda x, i: sg.ops.indexing.index_add(x.T, i, x[:, :4]),
+    }
+    read = more.get(name) or READERS[name][0]
+    x = np.arange(4 * N, dtype=np.float32).reshape(4, N)
+    good = np.array([0, N - 1, 2, 1], dtype)
+    count = sg.State(np.zeros(3, np.float32))
+
+    @sg.compile(threads=2)
+    def step(x: Any, i: Any) -> Any:
+        count.assign(count + 1)
+        return read(x, i)
+
+    np.testing.assert_array_equal(step(x, good).numpy(), sg.compile(read, executor="numpy")(x, good).numpy())
+    assert dtype == "uint64" or not step.program.fallbacks()
+    wrong = good.copy()
+    wrong[2] = 100
+    if name != "one_hot":  # a number that is no class has no one in its row
+        with pytest.raises(IndexError, match=r"out of (range|bounds)"):
+            step(x, wrong)
+        np.testing.assert_array_equal(count.numpy(), [1, 1, 1])
+    np.testing.assert_array_equal(step(x, good).numpy(), step(x, good).numpy())
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", READERS)
+def test_a_scan_ends_at_the_step_that_is_out_of_range(name: str, threads: int) -> None:
+    read, low, high = READERS[name]
+    x = np.arange(4 * N, dtype=np.float32).reshape(4, N)
+    X, ids = np.stack([x] * 5), np.tile([0, high, low, 1], (5, 1))
+    count = sg.State(np.zeros(3, np.float32))
+
+    @sg.compile(threads=threads)
+    def step(x: Any, i: Any) -> Any:
+        count.assign(count + 1)
+        return read(x, i) * count[0]
+
+    step.scan(X, ids)
+    ids[3, 1] = N
+    with pytest.raises(IndexingError, match="the steps before this one are done, and it changed nothing"):
+        step.scan(X, ids)
+    np.testing.assert_array_equal(count.numpy(), [8, 8, 8])
+    with pytest.raises(IndexingError, match="nothing was changed"):
+        step(x, ids[3])
+    np.testing.assert_allclose(step(x, ids[0]).numpy(), 9 * read(sg.tensor(x), ids[0]).numpy(), rtol=1e-6)
+
+
+def test_adding_to_places_out_of_range() -> None:
+    add = sg.compile(lambda x, i: sg.ops.indexing.index_add(x, i, np.ones((3, N), np.float32)), threads=2)
+    x = np.zeros((7, N), np.float32)
+    assert add(x, np.array([6, 0, -7])).numpy().sum() == 3 * N
+    for bad in (7, -8):
+        with pytest.raises(IndexingError, match="they run from -7 to 6"):
+            add(x, np.array([6, bad, 0]))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "uint8", "uint16", "uint32"])
+def test_narrow_integers_become_floats_natively(dtype: str) -> None:
+    x = np.array([0, 1, np.iinfo(dtype).max, np.iinfo(dtype).min, 77] * 9, dtype)
+    f = sg.compile(lambda x: (x.astype(np.float32) * 2, x.astype(np.float64), x.astype(np.int64) - 1, x.astype(bool)))
+    expected = x.astype(np.float32) * 2, x.astype(np.float64), x.astype(np.int64) - 1, x.astype(bool)
+    for found, one in zip(f(x), expected, strict=True):
+        np.testing.assert_array_equal(found.numpy(), one, strict=True)
+    assert not f.program.fallbacks()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="pages that can't be read are set up as on Linux")
 def test_nothing_is_read_or_written_behind_an_array() -> None:
     """Inputs end where readable memory ends; in a process of its own, which reading on would end."""
@@ -316,7 +386,9 @@ def test_nothing_is_read_or_written_behind_an_array() -> None:
         g = x.T @ h
         return (h, g, w.T @ x.T, np.sum(x, axis=0), np.max(x, axis=1), sg.softmax(x, axis=1), x[:, ::-1] + 1, x.T * 2,
                 np.exp(x[1:]), sg.take(x, i, axis=0), np.argmax(x, axis=1), np.cumsum(x, axis=0), np.sum(x * w[:, 0]),
-                sg.concatenate([x, x]), sg.one_hot(i, 9), sg.grad(lambda w: np.sum(np.tanh(x @ w)))(w))
+                sg.concatenate([x, x]), np.pad(x, 1), np.roll(x, 1, axis=1), np.cumprod(x[::-1], axis=1), np.tril(x),
+                sg.stack([x, x], axis=1), np.tile(x, (2, 2)), sg.one_hot(i, 9),
+                sg.grad(lambda w: np.sum(np.tanh(x @ w)))(w))
 
     for dtype in ("float32", "float64"):
         for n, m, k in ((1, 1, 1), (3, 5, 2), (7, 17, 9), (33, 65, 3), (2, 300, 1), (64, 16, 16)):

@@ -11,7 +11,7 @@ Its nodes are tuples (op, dtype, arguments, params); arguments are positions of 
 - ("index", "int64", (), (start, axis, step)): start + step * the point's number along an axis;
 - ("reduce", dtype, (argument,), (how,)): "sum", "max", … over the axes that the kernel reduces;
 - ("product", dtype, (), ()): the matrix product's element;
-- ("cast", dtype, (argument,), ()), and the pointwise ops by name.
+- ("cast", dtype, (argument,), ()), with the param "unsigned" if the argument is; and the pointwise ops by name.
 """
 
 from __future__ import annotations

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stepgrad.ops.expanding import to_dtype
 from stepgrad.ops.registry import registry
 from stepgrad.passes.bodies import Body
 from stepgrad.passes.fusion import Fusion
+from stepgrad.passes.kinds import NARROW
 from stepgrad.passes.lowering import Kernel
 from stepgrad.passes.rewriting import Change, Changes, Rewrite
 from stepgrad.tape.equation import CONSTANT, LITERAL, Equation, leaves
@@ -64,6 +66,8 @@ def checks_of(tape: Tape, changes: Changes, found: list[Check]) -> Tape:
                 known[index, low, high] = None
                 begin = len(made)
                 x = Tensor(None, index)
+                if index.type.dtype in NARROW:
+                    x = to_dtype(x, np.int64)
                 outside = record(registry["logical_or"], (_less(x, low), _greater(x, high)), {})
                 axes = tuple(range(len(index.type.shape)))
                 if axes:

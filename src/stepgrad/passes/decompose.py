@@ -18,6 +18,7 @@ from stepgrad.ops.activations import relu, sigmoid
 from stepgrad.ops.arithmetic import absolute, add, divide, multiply, negative, subtract
 from stepgrad.ops.choosing import clip, minimum, where
 from stepgrad.ops.comparisons import equal, greater, isfinite, isnan, less, logical_and, logical_not, not_equal
+from stepgrad.ops.expanding import to_dtype
 from stepgrad.ops.exponentials import exp, exp2, expm1, log, log1p
 from stepgrad.ops.powers import power, sqrt
 from stepgrad.ops.reductions import count, max, sum
@@ -25,6 +26,7 @@ from stepgrad.ops.registry import registry
 from stepgrad.ops.shapes import reshape, transpose
 from stepgrad.ops.taking import one_hot
 from stepgrad.ops.trigonometric import tanh
+from stepgrad.passes.kinds import NARROW
 from stepgrad.passes.moving import MOVES
 from stepgrad.passes.rewriting import Changes, Pattern, Rewrite, by_op, first_of, rewrite, tensors
 from stepgrad.tape.equation import Equation
@@ -341,12 +343,28 @@ def _of_matrices(equation: Equation, inputs: tuple[Equation, ...]) -> Tensor | N
     return reshape(rows @ reshape(b, (b.shape[0], -1)), equation.type.shape)
 
 
+def _wide_indices(equation: Equation, inputs: tuple[Equation, ...]) -> Tensor | None:
+    """Indices and labels as int64, which kernels compute with."""
+    first = 0 if equation.op.name == "one_hot" else 1
+    operands = tensors(inputs)
+    wide = [to_dtype(t, np.int64) if t.dtype in NARROW else t for t in operands[first:]]
+    if all(t.dtype not in NARROW for t in operands[first:]):
+        return None
+    return record(equation.op, (*operands[:first], *wide), equation.params)
+
+
 NORMAL = (
     Rewrite(
         "a reduction in steps",
         "the same elements are reduced; sums may be added up in another order",
         ("sum", "max", "min", "prod", "any", "all"),
         _in_steps,
+    ),
+    Rewrite(
+        "indices converted",
+        "they are the same numbers",
+        ("gather", "take_along_axis", "one_hot", "scatter_add", "add_along_axis"),
+        _wide_indices,
     ),
     Rewrite("one product of matrices", "each element is the sum of the same products", ("matmul",), _of_matrices),
 )

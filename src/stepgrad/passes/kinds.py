@@ -42,6 +42,8 @@ PICKS = frozenset(("gather", "take_along_axis"))
 """Ops whose elements each are an element of the first operand, which the other operands say."""
 
 DTYPES = frozenset(np.dtype(t) for t in ("float32", "float64", "int64", "int32", "bool"))
+NARROW = frozenset(np.dtype(t) for t in ("int8", "int16", "uint8", "uint16", "uint32"))
+"""Integers that kernels read, and convert, but do not compute with."""
 
 
 class Kinds:
@@ -62,6 +64,8 @@ class Kinds:
             return Kind.POINT
         if equation.type.dtype not in DTYPES:
             return Kind.OTHER
+        if op.name == "astype" and equation.inputs[0].type.dtype in NARROW:
+            return Kind.POINT
         for source in equation.inputs:
             if source.type.dtype not in DTYPES:
                 return Kind.OTHER

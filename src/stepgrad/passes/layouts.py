@@ -14,7 +14,7 @@ from stepgrad.ops.registry import registry
 from stepgrad.passes.indexing import Place, place
 from stepgrad.passes.kinds import VIEWS
 from stepgrad.passes.rewriting import Change, Changes, Replacement, Rewrite, rewrite, tensors
-from stepgrad.passes.specials import AXIS_BY_AXIS, has_place
+from stepgrad.passes.specials import ORDERED, has_place
 from stepgrad.tape.equation import LITERAL, Equation, leaves
 from stepgrad.tape.recording import record, recording
 from stepgrad.tape.tape import Tape
@@ -40,7 +40,7 @@ def layouts(tape: Tape, changes: Changes) -> Tape:
             again = Equation(equation.op, inputs, equation.params, equation.type, False)
             if where(source) is not None and where(again) is None:
                 return RESHAPED, _again(equation, [_copied(source)])
-        elif equation.op.name in AXIS_BY_AXIS:
+        elif equation.op.name in ORDERED:
             apart = [not has_place(equation, source, where(source)) for source in inputs]
             if any(apart):
                 return MOVED, _again(

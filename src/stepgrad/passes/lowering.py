@@ -134,7 +134,7 @@ class _Lowered:
         if op == "const":
             with np.errstate(all="ignore"):
                 return self._node("const", dtype, (), (np.asarray(params[0]).astype(dtype).item(),))
-        return self._node("cast", dtype, (node,))
+        return self._node("cast", dtype, (node,), ("unsigned",) if own.startswith("uint") else ())
 
     def pull(self, equation: Equation, at: Map) -> int:
         """The node that has the value of an equation, at the elements that the map says."""

@@ -67,12 +67,11 @@ def rematerialise(
     flow = Flow(fusion, elsewhere)
     row = Row(flow)
     smallest = 0
-    for i in range(row.find(budget), -1, -1):
+    for i in range(max(0, row.find(budget)), -1, -1):  # even the first may take less than is thought: it is fused anew
         made = _made(flow, row.runs(i))
         smallest = measure(made.tape)
         if smallest <= budget:
             return made
-    smallest = smallest or measure(_made(flow, row.runs(0)).tape)
     raise BudgetError(
         f"the program's values do not fit into {budget:,} bytes",
         f"some are needed at the same time, even if the others are computed again: it takes {smallest:,} bytes, "

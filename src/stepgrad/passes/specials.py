@@ -36,10 +36,13 @@ def special_body(equation: Equation, where: Where) -> Special | None:
 
 def has_place(equation: Equation, operand: Equation, found: Place | None) -> bool:
     """Whether a special kernel can read an operand where it is; else it has to be copied."""
-    name = equation.op.name
-    if name in ("concatenate", "pad"):
-        return not operand.type.size or _blocks(operand, found, joined_axis(equation)) is not None
-    return name not in _RUNNING or _lines(operand, found, equation.params["axis"]) is not None
+    if not operand.type.size:
+        return True
+    if equation.op.name in ("concatenate", "pad"):
+        return _blocks(operand, found, joined_axis(equation)) is not None
+    if equation.op.name in _RUNNING:
+        return _lines(operand, found, equation.params["axis"]) is not None
+    return _lies_in_order(operand, lambda _: found)
 
 
 def joined_axis(equation: Equation) -> int:
@@ -158,8 +161,8 @@ def _running(equation: Equation, where: Where) -> Special | None:
     return Body("running", (outer,), kind.shape[axis], inner, (), (), dtypes, settings=settings), [source]
 
 
-AXIS_BY_AXIS = frozenset("concatenate pad cumsum cumprod".split())
-"""Ops whose kernel walks along an axis."""
+ORDERED = frozenset("concatenate pad cumsum cumprod scatter_add".split())
+"""Ops whose kernel wants its operands in some order (see `has_place`)."""
 _RUNNING = {"cumsum": "sum", "cumprod": "prod"}
 _ADDED = (np.dtype(np.float32), np.dtype(np.float64))
 _INDICES = (np.dtype(np.int64), np.dtype(np.int32))

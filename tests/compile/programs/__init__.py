@@ -5,8 +5,8 @@ from whatever is there. Every list of moves means something, so what is found to
 by leaving moves out.
 """
 
-from programs import elementwise, layers, layouts, reductions, steps
+from programs import elementwise, layers, layouts, reductions, rules, steps
 from programs.program import Move, Program
 from programs.running import MOVES, PICKS
 
-__all__ = ["MOVES", "PICKS", "Move", "Program", "elementwise", "layers", "layouts", "reductions", "steps"]
+__all__ = ["MOVES", "PICKS", "Move", "Program", "elementwise", "layers", "layouts", "reductions", "rules", "steps"]

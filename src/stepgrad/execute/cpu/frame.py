@@ -156,7 +156,7 @@ def emit_node(
     if lanes:
         found = [points.splat(b, x, lanes) for x in found]
     if op == "cast":
-        return points.cast(b, found[0], dtype)
+        return points.cast(b, found[0], dtype, unsigned=bool(params))
     return points.emit(b, op, found, dict(params))
 
 

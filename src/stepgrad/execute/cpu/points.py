@@ -67,8 +67,8 @@ def splat(b: ir.IRBuilder, x: ir.Value, lanes: int) -> ir.Value:
     return packing.broadcast(b, x, lanes)
 
 
-def cast(b: ir.IRBuilder, x: ir.Value, dtype: str) -> ir.Value:
-    """Converts to another dtype, as NumPy's astype does."""
+def cast(b: ir.IRBuilder, x: ir.Value, dtype: str, unsigned: bool = False) -> ir.Value:
+    """Converts to another dtype, as NumPy's astype does. LLVM's integers have no sign of their own."""
     source, target = element(x), TYPES[dtype]
     if source == target:
         return x
@@ -80,10 +80,10 @@ def cast(b: ir.IRBuilder, x: ir.Value, dtype: str) -> ir.Value:
             return _to_integer(b, x, target, type)
         return b.fptrunc(x, type) if isinstance(target, ir.FloatType) else b.fpext(x, type)
     if isinstance(target, ir.IntType):
-        if source == I1:
+        if source == I1 or (unsigned and target.width > source.width):
             return b.zext(x, type)
         return b.sext(x, type) if target.width > source.width else b.trunc(x, type)
-    return b.uitofp(x, type) if source == I1 else b.sitofp(x, type)
+    return b.uitofp(x, type) if source == I1 or unsigned else b.sitofp(x, type)
 
 
 def _to_integer(b: ir.IRBuilder, x: ir.Value, target: ir.IntType, type: ir.Type) -> ir.Value:

@@ -75,6 +75,7 @@ class Program:
         self._loaded = self._load()
         self._shadow = Shadow(self) if shadow else None
         self._scanned: tuple[bool, ...] = ()
+        self._steps = 1  # of the run that is going on
         self._set_moving((False,) * len(self._inputs))
 
     def _load(self) -> Loaded:
@@ -178,7 +179,11 @@ class Program:
             results.append(result)
             addresses[slot] = result.ctypes.data
         self._share()
-        (self._shadow or self._loaded).run(steps)
+        self._steps = steps
+        try:
+            (self._shadow or self._loaded).run(steps)
+        finally:
+            self._steps = 1
         for result in results:
             result.setflags(write=False)
         return [
@@ -230,7 +235,10 @@ class Program:
         )
 
     def _outside(self) -> IndexingError:
-        """The error for an index, or label, that was out of range. Nothing was changed."""
+        """The error for an index, or label, that was out of range. Its step changed nothing."""
+        kept = (
+            "nothing was changed" if self._steps == 1 else "the steps before this one are done, and it changed nothing"
+        )
         for flag, check in self._plan.checks:
             if flag.op in (CONSTANT, LITERAL) or not self._memory(flag):
                 continue
@@ -239,7 +247,7 @@ class Program:
             return IndexingError(
                 f"{name} {kind.shape} {kind.dtype} has an {what} that is out of range for {check.reader.op.name}\n"
                 f"  at {place_text(check.reader.where)}".replace("an label", "a label"),
-                f"they run from {check.low} to {check.high}; nothing was changed",
+                f"they run from {check.low} to {check.high}; {kept}",
                 "look at the values that are passed in: x.min() and x.max()",
             )
         raise AssertionError("a run was ended, but no flag is set")
