@@ -85,7 +85,7 @@ def test_the_questions_are_answered_apart() -> None:
 def test_a_verdict_is_told_with_evidence_threshold_and_remedy() -> None:
     text = repr(sick())
     assert re.search(r"^dying-units   from step \d+ to 79, layer 0$", text, re.M)
-    assert "(above 0.3)" in text
+    assert "(above 0.4)" in text
     assert re.search(r"^  do        Divide the learning rate \(0\.04\) by 10", text, re.M)
     assert re.search(r"^  └ dead-units ", text, re.M)
     assert text.count("  do  ") == 1, "the cause has a remedy, the consequence does not need one"

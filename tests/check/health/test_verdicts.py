@@ -101,7 +101,7 @@ def test_thresholds() -> None:
 def test_numbers_have_three_digits() -> None:
     assert [number(x) for x in (0.0, 1234.5, 1e-9, math.inf)] == ["0", "1,230", "1e-09", "inf"]
     assert [percent(x) for x in (0.0, 0.5, 1.0, 0.9996, 0.0003, 12.0)] == [
-        "0 %", "50 %", "100 %", "99.96 %", "0.03 %", "1200 %",
+        "0 %", "50 %", "100 %", "99.96 %", "0.03 %", "1,200 %",
     ]  # fmt: skip
 
 
@@ -187,10 +187,10 @@ def test_nan_in_the_middle() -> None:
 
 def test_the_first_cause_of_a_nan_is_told() -> None:
     run = healthy()
-    failure = Failure(41, 2, math.nan, "the loss became nan", "log(0) at row 3 of Y_hat", {"op": "log"}, 1)
+    failure = Failure(41, 2, math.nan, "the loss became nan", "log(0) at row 3 of Y_hat", {"remedy": "use logits"}, 1)
     diagnosis = changed(run, losses=(*run.losses[:40], math.nan), failure=failure)
     assert "log(0) at row 3 of Y_hat" in diagnosis["not-finite"].says
-    assert "logits" in diagnosis["not-finite"].remedy
+    assert "use logits" in diagnosis["not-finite"].remedy
 
 
 def test_a_label_that_stops_the_run() -> None:

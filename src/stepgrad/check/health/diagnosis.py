@@ -12,7 +12,7 @@ from stepgrad.check.health.record import Run
 from stepgrad.check.health.verdicts import CATALOGUE, Entry, Evidence, Finding, Question, Severity
 from stepgrad.check.health.verdicts.entry import number, percent
 from stepgrad.check.health.verdicts.flow import stretch
-from stepgrad.check.health.verdicts.reading import descents, middle
+from stepgrad.check.health.verdicts.reading import descents, finite, middle
 from stepgrad.files import write
 from stepgrad.tape.layout import plural
 
@@ -261,13 +261,18 @@ def _right(run: Run, names: list[str]) -> Answer:
     if not done:
         problem = next((c.problem for c in run.gradient_checks if c.problem), "")
         return Answer(Question.RIGHT, None, f"it could not be checked: {problem}" if problem else "it was not checked")
-    worst = max(error for c in done for error in c.errors.values())
+    errors = [error for c in done for error in c.errors.values()]
+    kept = finite(errors)
     steps = ", ".join(str(c.step) for c in done)
+    if not kept:
+        return Answer(Question.RIGHT, None, f"there is nothing to compare: gradients were not finite in step {steps}")
     facts = (
         f"{plural(len(done[0].errors), 'parameter')} compared with differences of the loss in float64 before step "
         f"{steps}, "
-        f"largest relative error {worst:.0e}"
+        f"largest relative error {max(kept):.0e}"
     )
+    if len(kept) < len(errors):
+        return Answer(Question.RIGHT, False if names else None, f"{facts}; {len(errors) - len(kept)} were not finite")
     return _answer(Question.RIGHT, names, facts)
 
 

@@ -121,17 +121,16 @@ _RECTIFIERS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "celu", "mis
 def _off(run: Run) -> list[tuple[Layer, float]]:
     """The layers whose initial weights are too large or small, with their ratio to those that keep the signal's "
     "size."""
-    hidden, off, large = hidden_layers(run), [], []
+    off, large = [], []
     normed = {layer.before for layer in run.layers if is_norm(layer)}  # their own size does not matter
-    for place_and_layer in signal_layers(run):
-        layer = place_and_layer[1]
+    for _, layer in signal_layers(run):
         ratio = _ratio(layer)
         if ratio is None or layer.name in normed:
             continue
         if ratio >= 1.4:
             large.append((layer, ratio))
-        # A last layer near 0 is a known good start.
-        if WEIGHTS_LARGE.holds(ratio) or (WEIGHTS_SMALL.holds(ratio) and place_and_layer in hidden):
+        # The end of the network or of a residual branch, where no activation follows, may well begin near 0.
+        if WEIGHTS_LARGE.holds(ratio) or (WEIGHTS_SMALL.holds(ratio) and layer.activation is not None):
             off.append((layer, ratio))
     return large if COMPOUND.holds(math.prod(r for _, r in large)) and len(large) >= len(off) else off
 

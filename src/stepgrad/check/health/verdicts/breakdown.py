@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 
 from stepgrad.check.health.record import LayerSample, ParameterSample, Run, Sample
@@ -36,9 +37,14 @@ def not_finite(run: Run) -> Finding | None:
         n for n in (bad, in_samples.step if in_samples else None, failure.step if of_failure and failure else None) if n
     ]
     since = min(steps)
-    cause = failure.first_cause if failure else ""
-    value = run.losses[bad - 1] if bad else failure.loss if failure else None
-    what = f"the loss is {value}" if value is not None and not math.isfinite(value) else "numbers are not finite"
+    cause = _born(failure.cause) or failure.first_cause if failure else ""
+    what = (
+        f"numbers are not finite in step {since}" if bad is None else f"the loss is {run.losses[bad - 1]} in step {bad}"
+    )
+    if in_samples is not None and (bad is None or in_samples.step < bad):
+        where = _where(run, in_samples)
+        what = f"the gradient{f' of layer {where}' if where else ''} is not finite in step {in_samples.step}"
+        what += "" if bad is None else f", and so the loss is {run.losses[bad - 1]} in step {bad}"
     evidence = [Evidence("first step with a number that is not finite", str(since))]
     evidence += [
         Evidence(
@@ -48,7 +54,7 @@ def not_finite(run: Run) -> Finding | None:
     if cause:
         evidence.append(Evidence("where it was born", cause.strip().splitlines()[0]))
     return Finding(
-        f"{what} in step {since}" + (f": {cause.strip().splitlines()[0]}" if cause else ""),
+        what + (f": {cause.strip().splitlines()[0]}" if cause else ""),
         tuple(evidence),
         _remedy(run, since),
         layer=_where(run, in_samples) if in_samples else None,
@@ -66,24 +72,19 @@ def _where(run: Run, sample: Sample) -> str | None:
     return next((layer.name for layer, s in pairs if s.nonfinite or s.gradient_nonfinite), None)
 
 
+def _born(cause: dict[str, str]) -> str:
+    """Where a NaN or Inf was born, in one line."""
+    place = f"{os.path.basename(cause['file'])}:{cause['line']}: {cause['code']}" if cause.get("code") else ""
+    return ", at ".join(filter(None, [cause.get("happened", ""), place]))
+
+
 def _remedy(run: Run, since: int) -> str:
-    cause = run.failure.cause if run.failure else {}
-    op = cause.get("op", "")
-    safe = {
-        "log": "keep its argument away from 0: a loss of logits (sg.losses.cross_entropy, binary_cross_entropy), or "
-        "sg.log(sg.maximum(p, 1e-12))",
-        "divide": "keep the denominator away from 0: add 1e-8 to it, or use sg.where(d == 0, 1, d)",
-        "sqrt": "its derivative at 0 is infinite: sg.sqrt(x + 1e-12)",
-        "exp": "its argument is too large: subtract the maximum before, as sg.softmax and sg.logsumexp do",
-        "power": "a root or negative power of 0 has no finite derivative: add 1e-12 to the base",
-    }
-    if op in safe:
-        return safe[op]
-    rate = run.settings.learning_rate
-    before = finite(run.losses[: since - 1])
-    if (len(before) > 1 and before[-1] > 10 * before[0]) or not run.failure:
-        return f"divide the learning rate ({rate:g}) by 10, and clip: sg.optim.clip_by_norm(grads, max_norm=1.0)"
-    return f"look at the line that is named; if its values had grown, divide the learning rate ({rate:g}) by 10"
+    rate, before = run.settings.learning_rate, finite(run.losses[: since - 1])
+    smaller = f"divide the learning rate ({rate:g}) by 10, and clip: sg.optim.clip_by_norm(grads, max_norm=1.0)"
+    told = run.failure.cause.get("remedy", "") if run.failure else ""
+    if not told or (len(before) > 1 and before[-1] > 10 * before[0]):
+        return smaller
+    return told
 
 
 def exploding_loss(run: Run) -> Finding | None:
@@ -149,12 +150,14 @@ NOT_FINITE = Entry(
     judge=not_finite,
     example=_START.replace("y = X @ np.arange(8.0).reshape(8, 1)", "y = (X[:, :1] > X[:, 1:2]).astype(np.float32)")
     + """
-model = sg.nn.Sequential(sg.nn.Linear(8, 16, key=0), sg.nn.ReLU(), sg.nn.Linear(16, 1, key=1))
+model = sg.nn.Sequential(
+    sg.nn.Linear(8, 16, key=0), sg.nn.ReLU(), sg.nn.Linear(16, 1, key=1, bias_init=sg.nn.initialise.ones)
+)
 
 
 def loss(outputs, y):
     p = sg.relu(outputs)
-    return -sg.mean(y * sg.log(p))  # log(0)
+    return -sg.mean(y * sg.log(p) + (1 - y) * sg.log(2 - p))  # log(0)
 
 
 optimizer = sg.optim.SGD(model.parameters(), lr=0.1)
@@ -162,7 +165,7 @@ optimizer = sg.optim.SGD(model.parameters(), lr=0.1)
     + _END,
     cure=(
         (
-            "    p = sg.relu(outputs)\n    return -sg.mean(y * sg.log(p))  # log(0)",
+            "    p = sg.relu(outputs)\n    return -sg.mean(y * sg.log(p) + (1 - y) * sg.log(2 - p))  # log(0)",
             "    return sg.losses.binary_cross_entropy(outputs, y)",
         ),
     ),

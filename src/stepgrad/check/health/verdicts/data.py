@@ -155,7 +155,7 @@ def constant_predictions(run: Run) -> Finding | None:
     if sum(s.batch_size for s in samples) < FEWEST_ANSWERS or run.data is None:
         return None
     outputs = [s.outputs for s in samples if s.outputs is not None]
-    if any(o.predicted for o in outputs):
+    if _answers_with_classes(run) and any(o.predicted for o in outputs):
         return _one_class(run, outputs, samples[0].step)
     spread = middle(o.row_std / o.target_std for o in outputs if o.target_std > 0)
     if not FLAT.holds(spread):
@@ -175,7 +175,7 @@ def constant_predictions(run: Run) -> Finding | None:
 
 
 _CONSTANT_REMEDY = (
-    "look at the verdicts above this one: something keeps the inputs' information from the outputs; if there are none, "
+    "look at the other verdicts: something keeps the inputs' information from the outputs; if there are none, "
     "train longer, or see whether inputs and targets belong together"
 )
 
@@ -196,6 +196,11 @@ def _one_class(run: Run, outputs: Sequence[Outputs], since: int) -> Finding | No
         since=since,
         until=run.samples[-1].step,
     )
+
+
+def _answers_with_classes(run: Run) -> bool:
+    """Outputs stand for classes; what a single output against targets 0 and 1 means is known for cross entropy only."""
+    return run.data is not None and (run.data.classes is not None or "cross_entropy" in _loss_ops(run))
 
 
 def data_order(run: Run) -> Finding | None:
@@ -252,7 +257,7 @@ def _order(run: Run, says: str, threshold: Threshold, value: float) -> Finding:
 
 def class_imbalance(run: Run) -> Finding | None:
     found = [(s.step, s.outputs) for s in late(run) if s.outputs is not None and s.outputs.labels]
-    if run.data is None or len([c for c in run.data.counts if c]) < 2 or not found:
+    if run.data is None or len([c for c in run.data.counts if c]) < 2 or not found or not _answers_with_classes(run):
         return None
     counts = run.data.counts
     least, most = min(c for c in counts if c), max(counts)

@@ -7,7 +7,9 @@ import contextlib
 import difflib
 import io
 import re
+import runpy
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -102,11 +104,13 @@ def _links(names: Iterable[str]) -> str:
 
 
 def run(script: str) -> str:
-    """What a script prints, run in a module of its own."""
+    """What a script prints, run from a file of its own, so that its lines can be told."""
     out = io.StringIO()
-    with contextlib.redirect_stdout(out), warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), contextlib.redirect_stdout(out):
         warnings.simplefilter("ignore", RuntimeWarning)
-        exec(compile(script, "example.py", "exec"), {"__name__": "example"})
+        path = Path(folder) / "example.py"
+        path.write_text(script, encoding="utf-8")
+        runpy.run_path(str(path))
     return out.getvalue()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from stepgrad.check.health.record import GradientCheck, Run
 from stepgrad.check.health.verdicts.entry import Entry, Evidence, Finding, Question, Severity, Threshold, number
 
@@ -14,20 +16,25 @@ DISAGREES = Threshold(
 
 
 def wrong_gradient(run: Run) -> Finding | None:
-    wrong = [c for c in run.gradient_checks if not c.problem and not c.ok]
+    wrong = [(c, _wrong(c)) for c in run.gradient_checks if not c.problem and not c.ok]
+    wrong = [(c, bad) for c, bad in wrong if bad or c.first_wrong]
     if not wrong:
         return None
-    check = wrong[0]
-    bad = {name: e for name, e in check.errors.items() if not e <= check.tolerance}
-    worst = max(bad, key=lambda name: bad[name] if bad[name] == bad[name] else float("inf"), default=None)
+    check, bad = wrong[0]
+    worst = max(bad, key=lambda name: bad[name], default=None)
     return Finding(
         _says(check, bad, worst),
         tuple(Evidence(f"relative error of d{name}", e, _limit(check)) for name, e in list(bad.items())[:6]),
         _remedy(check),
         layer=worst,
         since=check.step,
-        until=wrong[-1].step,
+        until=wrong[-1][0].step,
     )
+
+
+def _wrong(check: GradientCheck) -> dict[str, float]:
+    """Parameter -> error, of those that disagree; a gradient that is not finite is another matter."""
+    return {name: error for name, error in check.errors.items() if check.tolerance < error < math.inf}
 
 
 def _limit(check: GradientCheck) -> Threshold:

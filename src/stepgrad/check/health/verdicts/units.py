@@ -16,9 +16,9 @@ DEAD = Threshold(
 )
 DYING = Threshold(
     "share of a layer's units that were active in the first samples, and are silent in the last third of the run",
-    0.3,
+    0.4,
     True,
-    "training healthy networks costs single units; a third of a layer is a capacity that was meant to be used",
+    "training healthy networks costs single units, and wide ones up to a third of a layer",
 )
 SATURATED = Threshold(
     "share of a layer's activations whose derivative is below 1/20 of its largest (median of the sampled steps)",
