@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import re
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,7 @@ PAGES = Path(__file__).parents[3] / "docs" / "verdicts"
 def recorded(script: str) -> Run:
     """Runs an example, and returns what it recorded."""
     names: dict[str, Any] = {"__name__": "example"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        exec(compile(script.replace("print(health.report())", ""), "example.py", "exec"), names)
+    exec(compile(script.replace("print(health.report())", ""), "example.py", "exec"), names)
     run = names["health"].run
     assert isinstance(run, Run)
     return run

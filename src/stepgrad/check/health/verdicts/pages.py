@@ -10,7 +10,6 @@ import re
 import runpy
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -106,8 +105,7 @@ def _links(names: Iterable[str]) -> str:
 def run(script: str) -> str:
     """What a script prints, run from a file of its own, so that its lines can be told."""
     out = io.StringIO()
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), contextlib.redirect_stdout(out):
-        warnings.simplefilter("ignore", RuntimeWarning)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(out):
         path = Path(folder) / "example.py"
         path.write_text(script, encoding="utf-8")
         runpy.run_path(str(path))
