@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
 
-import numpy as np
-
 from stepgrad.check.backward.calling import generators_of, same_random_numbers
 from stepgrad.check.backward.collecting import collected
 from stepgrad.check.backward.frameworks import copied
 from stepgrad.check.backward.objects import split
 from stepgrad.check.backward.passing import Passed, call, passed
 from stepgrad.check.backward.signatures import parameters_of, returned_names
-from stepgrad.check.backward.subject import Inputs, Subject, as_array, flat, is_floating
+from stepgrad.check.backward.subject import Inputs, Subject, as_array, flat
 from stepgrad.check.backward.watching import functions_of
 from stepgrad.errors import ArgumentError
 
@@ -55,7 +53,7 @@ def with_loss(forward: Function, loss: Function, backward: Function, inputs: Map
         with same_random_numbers(generators):
             output, rest = split(call(forward, {n: arguments[n] for n in own}), names)
             value = to_loss.call(loss, arguments, context=rest, output=output, rate=1.0)
-        return split(value, _named(loss))[0], (output, rest)
+        return _number(split(value, _named(loss))[0], _named(loss)), (output, rest)
 
     def gradients(values: Inputs, context: Any, downstream: Any) -> dict[str, Any]:
         output, rest = copied(context)
@@ -114,8 +112,7 @@ def both_in_one(function: Function, inputs: Mapping[str, Any]) -> Subject:
         return _matched(others, labels, parts.arrays)[0]
 
     loss, others, labels = results(parts.arrays)
-    if not is_floating(loss) or np.asarray(as_array(loss)).shape != ():
-        raise ArgumentError(f"{name} returned no number", "the loss is one", "return loss, gradients")
+    _number(loss, name)
     return Subject(
         name=name,
         file=_file(function),
@@ -134,6 +131,18 @@ def _matched(
     result = others[0] if len(others) == 1 else others
     found = collected(result, labels, {n: n for n in inputs}, {}, {}, {})
     return found.gradients, found.names
+
+
+def _number(loss: Any, name: str) -> Any:
+    """A loss, if it is a single number."""
+    array = as_array(loss)
+    if array is None or array.size != 1:
+        raise ArgumentError(
+            f"{name} returned an array of shape {None if array is None else array.shape}",
+            "a loss is one number, whose gradient backward begins with",
+            "add up: return np.sum(…), or the mean",
+        )
+    return loss
 
 
 def _named(function: Function) -> str:

@@ -48,7 +48,8 @@ def guesses(
     """
     keys = {n: _keys(n, functions) for n in names if _TABLE.fullmatch(n)}
     keys = {n: found for n, found in keys.items() if found}
-    single = [n for n in names if n not in keys]
+    texts = {n: found for n in names if n not in keys and (found := _compared_with(n, functions)) is not None}
+    single = [n for n in names if n not in keys and n not in texts]
     every = [*single, *(k for found in keys.values() for k in found)]
     if not all(_known(n, alone=len(every) == 1) for n in every):
         return
@@ -56,12 +57,14 @@ def guesses(
     if layers not in _WIDTHS:
         return
     fitting = [(a, b) for a, b in itertools.permutations(lengths[:6], 2)] + [(a, a) for a in lengths[:6]]
-    widths_tried = [_WIDTHS[layers], (*_WIDTHS[layers][:-1], 1), *(fitting if layers == 1 else [])]
-    arrangements = itertools.product(widths_tried, ("rows", "columns"), (0, 1), (0, 1, 2), (0, 1))
+    usual = [_WIDTHS[layers], (*_WIDTHS[layers][:-1], 1)]
+    if not any(_WEIGHT.fullmatch(n) for n in every):  # scores and labels have as many classes; or an object has weights
+        usual = [(usual[0][0],) * 2, *usual, *fitting]
+    arrangements = itertools.product(usual, ("rows", "columns"), (0, 1), (0, 1, 2), (0, 1))
     for widths, examples, flat_bias, labels, turned in arrangements:
         rng = np.random.default_rng(seed)
         made = {n: _value(n, widths, examples, flat_bias, labels, turned, rng) for n in every}
-        yield {**{n: made[n] for n in single}, **{n: {k: made[k] for k in found} for n, found in keys.items()}}
+        yield {**texts, **{n: made[n] for n in single}, **{n: {k: made[k] for k in found} for n, found in keys.items()}}
 
 
 def _known(name: str, alone: bool) -> bool:
@@ -109,23 +112,38 @@ def _labels(classes: int, rows: bool, kind: int, rng: np.random.Generator) -> An
     return hot if rows else hot.T
 
 
-def _keys(name: str, functions: Sequence[Callable[..., Any]]) -> list[str]:
-    """The keys that functions read from a dict: `params["W1"]`, or W1, W2, W3 for `params["W" + str(l)]`."""
-    found: dict[str, None] = {}
+def _nodes(functions: Sequence[Callable[..., Any]]) -> Iterator[ast.AST]:
+    """What the source of functions is made of."""
     for function in functions:
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))
         except (OSError, TypeError, SyntaxError):
             continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == name:
-                key = node.slice
-                if isinstance(key, ast.Constant) and isinstance(key.value, str):
-                    found[key.value] = None
-                start = _start(key)
-                if start:
-                    found.update({f"{start}{i}": None for i in (1, 2, 3)})
+        yield from ast.walk(tree)
+
+
+def _keys(name: str, functions: Sequence[Callable[..., Any]]) -> list[str]:
+    """The keys that functions read from a dict: `params["W1"]`, or W1, W2, W3 for `params["W" + str(l)]`."""
+    found: dict[str, None] = {}
+    for node in _nodes(functions):
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == name:
+            key = node.slice
+            if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                found[key.value] = None
+            start = _start(key)
+            if start:
+                found.update({f"{start}{i}": None for i in (1, 2, 3)})
     return list(found)
+
+
+def _compared_with(name: str, functions: Sequence[Callable[..., Any]]) -> str | None:
+    """The first text that a parameter is compared with: "relu" for `if activation == "relu"`."""
+    for node in _nodes(functions):
+        if isinstance(node, ast.Compare) and isinstance(node.left, ast.Name) and node.left.id == name:
+            text = node.comparators[0]
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                return text.value
+    return None
 
 
 def _start(key: ast.expr) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -75,6 +75,24 @@ def pair_named(module: ModuleType, name: str) -> Pair | None:
         if thing is not None and (thing is pair.backward or (thing is pair.forward and pair.backward is None)):
             return pair
     return None
+
+
+def called_backwards(pair: Pair, pairs: Sequence[Pair]) -> list[str]:
+    """The other backwards that one calls, directly or through others: they are checked with it.
+
+    In a course's network the division by the number of examples may stand in a layer's backward; only the
+    whole is then right.
+    """
+    by_name = {p.backward.__name__: p for p in pairs if p.backward is not None}
+    found: dict[str, None] = {}
+    todo = [pair]
+    while todo:
+        backward = todo.pop().backward
+        for name in getattr(getattr(backward, "__code__", None), "co_names", ()):
+            if name in by_name and name not in found and by_name[name] is not pair:
+                found[name] = None
+                todo.append(by_name[name])
+    return [p.name for p in pairs if p.name in found]
 
 
 def _is_own(value: Any, module: ModuleType) -> bool:

@@ -18,7 +18,7 @@ from stepgrad.check.backward.composed import both_in_one, with_loss
 from stepgrad.check.backward.frameworks import downstream_of, framework_subject
 from stepgrad.check.backward.limits import Answer
 from stepgrad.check.backward.objects import object_subject
-from stepgrad.check.backward.pairs import Pair, find_pairs, pair_named
+from stepgrad.check.backward.pairs import Pair, called_backwards, find_pairs, pair_named
 from stepgrad.check.backward.report import BackwardReport
 from stepgrad.check.backward.signatures import parameters_of
 from stepgrad.check.backward.subject import Subject
@@ -67,7 +67,7 @@ def check_file(
 
 
 def _heading(path: str, what: str) -> str:
-    return f"{what}, imported with {os.path.dirname(path)} on sys.path"
+    return f"{what}, imported with {os.path.dirname(path)} on sys.path; it is only read"
 
 
 def _gradient(
@@ -97,26 +97,33 @@ def _pairs(
     pairs: Sequence[Pair], module: ModuleType, shapes: Mapping[str, tuple[int, ...]], tolerance: float, seed: int
 ) -> Answer:
     path = str(module.__file__)
-    texts, statuses = [], []
-    for pair in pairs:
+    inner = {pair.name: called_backwards(pair, pairs) for pair in pairs}
+    texts: dict[str, str] = {}
+    statuses: dict[str, int] = {}
+    covered: set[str] = set()
+    for pair in sorted(pairs, key=lambda pair: -len(inner[pair.name])):  # what calls others before those
+        if pair.name in covered:
+            continue
         try:
             report, told = _checked(pair, module, shapes, tolerance, seed)
         except StepgradError as error:
             if len(pairs) == 1:
                 raise
-            texts.append(f"{_title(pair)}\nnot checked: {error}")
-            statuses.append(2)
+            texts[pair.name], statuses[pair.name] = f"{_title(pair)}\nnot checked: {error}", 2
         else:
-            texts.append(f"{_title(pair)}{told and f': {told}'}\n{report}")
-            statuses.append(0 if report.ok else 1)
-    if len(pairs) > 1:
-        wrong, left = statuses.count(1), statuses.count(2)
-        texts.append(
-            f"{len(pairs)} backward passes: {statuses.count(0)} right, {wrong} wrong"
+            with_others = f"\n(with {', '.join(inner[pair.name])}, which it calls)" if inner[pair.name] else ""
+            texts[pair.name] = f"{_title(pair)}{told and f': {told}'}{with_others}\n{report}"
+            statuses[pair.name] = 0 if report.ok else 1
+            covered |= set(inner[pair.name])
+    shown = [texts[pair.name] for pair in pairs if pair.name in texts]
+    found = list(statuses.values())
+    if len(shown) > 1:
+        left = found.count(2)
+        shown.append(
+            f"{len(found)} backward passes: {found.count(0)} right, {found.count(1)} wrong"
             + (f", {left} not checked" if left else "")
         )
-    status = 1 if 1 in statuses else max(statuses)
-    return Answer("\n\n".join(texts), status, _heading(path, f"{os.path.basename(path)} is only read;"))
+    return Answer("\n\n".join(shown), 1 if 1 in found else max(found), _heading(path, os.path.basename(path)))
 
 
 def _title(pair: Pair) -> str:
