@@ -88,6 +88,24 @@ def test_a_verdict_is_told_with_evidence_threshold_and_remedy() -> None:
     assert text.count("  do  ") == 1, "the cause has a remedy, the consequence does not need one"
 
 
+def test_every_layer_has_a_row() -> None:
+    rows = [
+        line for line in repr(sick()).splitlines() if line.startswith(("layer ", "0 (Linear + relu)", "2 (Linear)"))
+    ]
+    assert len(rows) == 3
+    assert "9 of 16" in rows[1]
+    assert rows[2].split()[-3] == "–"
+
+
+def test_of_many_layers_the_first_and_last_are_shown() -> None:
+    run = sick().run
+    layers = tuple(replace(layer, name=f"{layer.name}.{i}") for i in range(20) for layer in run.layers)
+    samples = tuple(replace(s, layers=s.layers * 20) for s in run.samples)
+    lines = repr(Diagnosis(replace(run, layers=layers, samples=samples), (), ())).splitlines()
+    assert "… 26 more" in lines
+    assert lines[-1].startswith("2.19 (Linear)")
+
+
 def test_nothing_found() -> None:
     assert repr(fine()).startswith("Health: nothing was found\n")
     assert "not known" in repr(empty())
@@ -107,10 +125,10 @@ def test_colours_only_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("made", ALL)
 def test_markdown_tables_are_whole(made: Any) -> None:
-    rows = [line for line in made().to_markdown().splitlines() if line.startswith("|")]
-    for row in rows:
-        assert row.endswith("|")
-        assert len(re.findall(r"(?<!\\)\|", row)) == 4
+    for table in re.findall(r"(?:^\|.*\n)+", made().to_markdown(), re.M):
+        rows = table.splitlines()
+        assert all(row.endswith("|") for row in rows)
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
 
 
 def test_markdown_says_what_follows_from_what() -> None:
@@ -166,9 +184,9 @@ def test_long_runs_are_thinned() -> None:
     assert losses[-1]["step"] <= len(run.losses) * 50 + 1
 
 
-@pytest.mark.parametrize("table", ["", "verdict", "sample", "descent"])
+@pytest.mark.parametrize("table", ["", "verdict", "summarie", "sample", "descent"])
 def test_the_docs_describe_every_field(table: str) -> None:
-    fields = SCHEMA["$defs"][table]["required"] if table else SCHEMA["required"]
+    fields = SCHEMA["$defs"][table.replace("ie", "y")]["required"] if table else SCHEMA["required"]
     part = DOCS.split(f"## {table}s")[1].split("\n## ")[0] if table else DOCS.split("## The whole")[1].split("\n## ")[0]
     assert {f for f in fields if f"`{f}`" not in part} == set()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -296,6 +297,10 @@ def _descent(run: Run) -> str:
     facts.append(f"the best step along it is {number(middle(d.best_factor for d in seen))} of the one taken")
     changes = middle(s.update_norm / s.weight_norm for s in run.samples if s.weight_norm > 0)
     facts.append(f"an update changes {percent(changes)} of the weights' size")
+    noise = run.noise_scale()
+    if noise is not None and run.settings.batch_size:
+        size = "no batch size" if math.isinf(noise) else f"batches of {number(noise)} rows"
+        facts.append(f"noise and gradient are of equal size at {size} (now {run.settings.batch_size})")
     return f"{plural(len(seen), 'step')} examined: " + ", ".join(facts)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from stepgrad.check.health.diagnosis import Diagnosis, Verdict
 from stepgrad.check.health.record import Run
 from stepgrad.check.health.report import headline, subject
+from stepgrad.check.health.summary import summaries
 from stepgrad.check.health.verdicts import Evidence
 from stepgrad.explain.document import number
 
@@ -45,6 +46,21 @@ def document(diagnosis: Diagnosis) -> Document:
         "layers": [
             {"name": layer.name, "kind": layer.kind, "activation": layer.activation, "place": layer.place}
             for layer in run.layers
+        ],
+        "summaries": [
+            {
+                "layer": found.layer.name,
+                "gradient_norm": _number(found.gradient_norm),
+                "gain": _number(found.gain),
+                "expected_gain": _number(found.expected_gain),
+                "activation_rms": _number(found.activation_rms),
+                "zeros": _number(found.zeros),
+                "saturated": _number(found.saturated),
+                "silent": found.silent,
+                "update_ratio": _number(found.update_ratio),
+                "cells": list(found.cells),
+            }
+            for found in summaries(run)
         ],
         "samples": [
             {

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from stepgrad.check.health.diagnosis import Diagnosis, Verdict
 from stepgrad.check.health.record import Run
+from stepgrad.check.health.summary import ABOUT, HEADER, summaries
 from stepgrad.check.health.verdicts import Severity
 from stepgrad.tape.layout import WIDTH, plural
 
@@ -66,6 +67,30 @@ def _lines(diagnosis: Diagnosis) -> Iterator[Text]:
         yield Text("")
         for depth, each in verdict.walk():
             yield from _verdict(each, depth)
+    rows = [list(summary.cells) for summary in summaries(diagnosis.run)]
+    if rows:
+        yield Text("")
+        yield from map(Text, _layers(rows))
+
+
+_MOST_LAYERS = 14
+_LONGEST_NAME = 30
+
+
+def _layers(rows: list[list[str]]) -> list[str]:
+    """A table of the layers; of many, the first and last."""
+    for row in rows:
+        row[0] = row[0] if len(row[0]) <= _LONGEST_NAME else row[0][: _LONGEST_NAME - 1] + "…"
+    if len(rows) > _MOST_LAYERS:
+        half = _MOST_LAYERS // 2
+        gap = [f"… {len(rows) - 2 * half} more"] + [""] * (len(HEADER) - 1)
+        rows = [*rows[:half], gap, *rows[-half:]]
+    # Two spaces apart: the table has nine columns.
+    widths = [max(len(row[i]) for row in [list(HEADER), *rows]) for i in range(len(HEADER))]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
+        for row in [list(HEADER), *rows]
+    ]
 
 
 def _verdict(verdict: Verdict, depth: int) -> Iterator[Text]:
@@ -129,6 +154,10 @@ def markdown(diagnosis: Diagnosis) -> str:
             lines += [f"| {_cell(e.what)} | {_cell(e.text)} | {e.limit} |" for e in each.evidence]
             remedy = "If it is still there once its cause is gone" if depth else "Remedy"
             lines += ["", f"**{remedy}.** {sentence(each.remedy)}"]
+    rows = [summary.cells for summary in summaries(diagnosis.run)]
+    if rows:
+        lines += ["", "## Layers", "", ABOUT, "", f"| {' | '.join(HEADER)} |", "|" + " --- |" * len(HEADER)]
+        lines += [f"| {' | '.join(map(_cell, row))} |" for row in rows]
     return "\n".join(lines) + "\n"
 
 

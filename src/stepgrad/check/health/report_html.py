@@ -9,6 +9,7 @@ from typing import Any
 
 from stepgrad.check.health import plots
 from stepgrad.check.health.report import sentence
+from stepgrad.check.health.summary import ABOUT, HEADER
 from stepgrad.explain.document import json_text
 from stepgrad.explain.html import script_text
 
@@ -77,6 +78,8 @@ def _body(document: Document) -> Iterable[str]:
         "colour.",
         plots.heat_map(document),
     )
+    if document["summaries"]:
+        yield f'<h2>Layers</h2><p class="about">{escape(ABOUT)}</p><div class="plot">{_layers(document)}</div>'
     yield _plot(
         "Size of each layer's activation",
         "Root mean square over the batch. A signal that grows or fades from layer to layer shows here.",
@@ -87,6 +90,15 @@ def _body(document: Document) -> Iterable[str]:
         "The loss of the batch an update was made from, at multiples of this update: 1 is the step taken.",
         plots.along(document),
     )
+
+
+def _layers(document: Document) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in HEADER)
+    rows = "".join(
+        "<tr>" + "".join(f'<td class="number">{escape(cell)}</td>' for cell in summary["cells"]) + "</tr>"
+        for summary in document["summaries"]
+    )
+    return f'<table class="layers"><tr>{head}</tr>{rows}</table>'
 
 
 def _word(answer: Document) -> str:
