@@ -182,7 +182,7 @@ def _broken(points: Sequence[tuple[int, Any]], axis: Axis, bottom: float) -> str
 _COLOURS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 
 
-_DECADES = 1000
+_LEAST, _MOST = 1e3, 1e12
 
 
 def _colour(share: float) -> str:
@@ -203,7 +203,7 @@ def heat_map(document: Document, what: str = "gradient_norms") -> str:
         return ""
     values = [v for s in samples for v in s[what] if isinstance(v, (int, float)) and v > 0]
     low, high = (min(values), max(values)) if values else (1.0, 1.0)
-    low = min(low, high / _DECADES)  # small differences are no reason for other colours
+    low = max(min(low, high / _LEAST), high / _MOST)  # small differences are no reason for other colours
     span = math.log(high / low)
     parts, top = [], 6.0
     row = _ROW if len(layers) <= 30 else max(6.0, 660 / len(layers))

@@ -97,7 +97,7 @@ def too_high(run: Run) -> Finding | None:
         return None
     best = middle(d.best_factor for d in seen)
     rate = run.settings.learning_rate
-    factor = min(0.5, best, 0.1 / leap if leap > 1 else 1.0) if best > 0 else 0.1
+    factor, why = _factor(best, leap)
     evidence = [Evidence(FAR.what, far, FAR), Evidence(LEAP.what, leap, LEAP)]
     if seen:
         evidence.insert(0, Evidence(OVERSHOT.what, share, OVERSHOT, "%"))
@@ -115,11 +115,22 @@ def too_high(run: Run) -> Finding | None:
     return Finding(
         f"{measured}, and the loss went from {number(begin)} to {number(end)} (least {number(least)})",
         tuple(evidence),
-        f"set lr={_rounded(rate * factor)} (now {rate:g})"
-        + (f": the best step along the update is {number(best)} of the one taken" if 0 < best < 1 else ""),
+        f"set lr={_rounded(rate * factor)} (now {rate:g}){why}",
         since=1,  # the setting acts from the first update on
         until=len(run.losses),
     )
+
+
+def _factor(best: float, leap: float) -> tuple[float, str]:
+    """What to multiply the learning rate with, a half at most, and why."""
+    options = [(0.5, "")]
+    if best > 0:
+        options.append((best, f": the best step along the update is {number(best)} of the one taken"))
+    elif best == 0:
+        options.append((0.1, ": no step along the update, however short, lowered the loss"))
+    if leap > 1:
+        options.append((0.5 / leap, ", so that no first step changes the weights by more than half of their size"))
+    return min(options)
 
 
 def too_low(run: Run) -> Finding | None:
