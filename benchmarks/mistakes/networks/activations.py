@@ -94,6 +94,7 @@ def make_inputs(rng):
 
 
 PLANTS = {
+    "derivative-dropped-without-fused-loss": [(" * swish_grad(pre4)", "")],
     "derivative-twice": [
         ("    grad_pre2 = ", "    grad_hidden2 = grad_hidden2 * elu_grad(pre2)\n    grad_pre2 = "),
         ("* leaky_relu_grad(pre1)", "* leaky_relu_grad(pre1) ** 2"),

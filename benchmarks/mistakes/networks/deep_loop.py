@@ -139,7 +139,10 @@ PLANTS = {
         ),
     ],
     "derivative-of-preactivation": [("dZ = dA * s * (1 - s)", "dZ = dA * Z * (1 - Z)")],
-    "derivative-dropped-without-fused-loss": [("dZ = sigmoid_backward(dA, activation_cache)", "dZ = dA")],
+    "derivative-dropped-without-fused-loss": [
+        ("dZ = sigmoid_backward(dA, activation_cache)", "dZ = dA"),
+        ("dZ = dA * s * (1 - s)", "dZ = dA"),
+    ],
     "wrong-order": [("in reversed(range(L - 1))", "in range(L - 1)")],
     "sign": [("(np.divide(Y, AL) - np.divide(1 - Y, 1 - AL))", "(np.divide(Y, AL) + np.divide(1 - Y, 1 - AL))")],
     "path-forgotten": [("-(np.divide(Y, AL) - np.divide(1 - Y, 1 - AL))", "-np.divide(Y, AL)")],
