@@ -117,10 +117,15 @@ def raised(doing: str, path: str, error: BaseException) -> ArgumentError:
     at = f"\n  at {os.path.basename(path)}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
     if isinstance(error, SyntaxError):
         at = f"\n  at {os.path.basename(error.filename or path)}:{error.lineno}: {(error.text or '').strip()}"
+    instead = f"run `python {os.path.basename(path)}` to see the whole traceback"
+    if isinstance(error, SystemExit):
+        instead = "put what runs a program under `if __name__ == '__main__':`; `stepgrad check` also has --args 'A B …'"
+    if isinstance(error, EOFError):
+        instead = "write the values in the file: nothing can be typed in while it is checked"
     return ArgumentError(
         f"{doing} raised {type(error).__name__}: {error}{at}",
         "the code in the file stopped before its gradient could be computed",
-        f"run `python {os.path.basename(path)}` to see the whole traceback",
+        instead,
     )
 
 
@@ -141,8 +146,12 @@ def _only_function(module: ModuleType, path: str) -> str:
     if len(names) != 1:
         raise ArgumentError(
             f"{os.path.basename(path)} was given without a function",
-            f"it defines {', '.join(names)}" if names else "it defines none",
-            f"name one: {os.path.basename(path)}:{names[0] if names else 'function'}",
+            f"it defines {', '.join(names)}"
+            if names
+            else "it defines none, and lines outside of functions run only once",
+            f"name one: {os.path.basename(path)}:{names[0]}"
+            if names
+            else "put the passes into functions: def forward(X, W): … return loss, cache; def backward(cache): …",
         )
     return names[0]
 

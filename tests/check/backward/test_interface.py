@@ -46,10 +46,14 @@ def test_backward_that_returns_nothing() -> None:
 
 
 def test_wrong_keys() -> None:
-    missing, extra = remarks(lambda: {"params['W1']": W, "dV2": W})
+    (missing,) = remarks(lambda: {"params['W1']": W, "dV2": W})
     assert (missing.mistake, missing.gradient) == ("gradient-missing", "dW2")
     assert missing.text.endswith("dV2 belongs to no input: is it misspelt?")
-    assert (extra.mistake, extra.gradient) == ("gradient-extra", "dV2")
+
+
+def test_a_gradient_of_nothing() -> None:
+    (extra,) = remarks(lambda: {"params['W1']": W, "params['W2']": W, "dQ": W})
+    assert (extra.mistake, extra.gradient) == ("gradient-extra", "dQ")
 
 
 def test_expected_gradients() -> None:

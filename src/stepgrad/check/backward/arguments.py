@@ -15,13 +15,11 @@ from stepgrad.check.backward.guessing import guesses, shapes_told
 from stepgrad.check.backward.naming import BACKWARDS, CONTEXT, DATA, DOWNSTREAM, FORWARDS, LOSSES, OUTPUT, RATE
 from stepgrad.check.backward.objects import method
 from stepgrad.check.backward.pairs import Pair
+from stepgrad.check.backward.sampling import smaller
 from stepgrad.check.backward.signatures import parameters_of
 from stepgrad.check.backward.state import held
 from stepgrad.check.scripts import Script, given_by
 from stepgrad.errors import ArgumentError
-
-EXAMPLES = 7
-"""How many examples of a data set in the file are used."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,13 @@ def values_for(
     rng = np.random.default_rng(seed)
     asked = {n: rng.standard_normal(shape) for n, shape in shapes.items() if n in names}
     variables = {n: v for n in names if n not in given and n not in asked and (v := _variable(module, n)) is not None}
-    variables, cut = _fewer_examples(variables)
     values = {**variables, **given, **asked}
+    values, cut = _cut_down(values, works)
     missing = [n for n in names if n not in values and n not in defaults]
     told = [f"{', '.join(found)} {where}" for found, where in [
         (list(asked), "of the shape asked for"), (list(given), "as the file gives them"),
-        (list(variables), "as in the file" + cut)] if found]  # fmt: skip
+        (list(variables), "as in the file")] if found]  # fmt: skip
+    told += [f"cut down ({cut})"] if cut else []
     for rest in (missing, [n for n in missing if not _is_made_elsewhere(n)]):
         if not rest:
             return Values(_ordered(values, names), "; ".join(told))
@@ -145,17 +144,15 @@ def _holds_numbers(value: Any) -> bool:
     return isinstance(value, (np.ndarray, np.generic, int, float)) and not isinstance(value, bool)
 
 
-def _fewer_examples(variables: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """A data set cut down to a few examples, along the axis that all its arrays share."""
-    data = {n: v for n, v in variables.items() if isinstance(v, np.ndarray) and v.ndim and max(v.shape) > 64}
-    shared = (
-        set.intersection(*({length for length in v.shape if length > 64} for v in data.values())) if data else set()
-    )
-    if not shared or sum(v.size for v in data.values()) < 2000:
-        return variables, ""
-    length = max(shared)
-    cut = {n: np.take(v, range(EXAMPLES), axis=v.shape.index(length)) for n, v in data.items()}
-    return {**variables, **cut}, f" ({EXAMPLES} of {length:,} examples)"
+def _cut_down(values: dict[str, Any], works: Callable[[dict[str, Any], bool], None]) -> tuple[dict[str, Any], str]:
+    """Large arrays cut down, where the forward runs with that."""
+    small, told = smaller(values)
+    if told:
+        try:
+            works(small, False)
+        except Exception:
+            return values, ""
+    return small, told
 
 
 def _guess(

@@ -104,7 +104,9 @@ def _names(
         called = _called(subject, name)
         close = difflib.get_close_matches(called, extra, 1, 0.5)
         text = f"{subject.name} gives no gradient of {short_name(name)}, on which the loss depends"
-        text += f"; {close[0]} belongs to no input: is it misspelt?" if close else ""
+        if close:
+            extra.remove(close[0])
+            text += f"; {close[0]} belongs to no input: is it misspelt?"
         yield Remark("gradient-missing", called, text, {"returned": tuple(gradients)})
     for name in extra:
         text = f"{subject.name} returns {name}, and there is no input that it could be the gradient of"

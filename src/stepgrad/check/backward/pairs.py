@@ -123,7 +123,7 @@ _WORDS = [
     ("gradients", "cost"), ("gradients", "loss"), ("gradient", "cost"), ("gradient", "loss"), ("gradient", "objective"),
     ("grad", "loss"), ("grad", "cost"), ("_gradients", ""), ("_gradient", ""), ("gradient_of_", ""), ("gradient", "f"),
 ]  # fmt: skip
-_BACK = re.compile(r"back|bwd|bprop|gradient|(^|_)grad(s)?($|_)|_vjp", re.IGNORECASE)
+_BACK = re.compile(r"backward|back_?pass|back_?prop|bwd|bprop|gradient|(^|_)grad(s)?($|_)|_vjp", re.IGNORECASE)
 _AHEAD = re.compile(r"forward|fwd|fprop|predict|^model$|^net(work)?$", re.IGNORECASE)
 _LOSS = re.compile(r"loss|cost|criterion|objective|cross_?entropy|mse|nll", re.IGNORECASE)
 _NO_BACKWARD = re.compile(

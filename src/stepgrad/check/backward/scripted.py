@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -176,8 +177,14 @@ def _checked(
     except StepgradError:
         raise
     except Exception as error:
-        raise raised(pair.name, path, error) from error
+        raise raised(_stopped_in(error, path) or pair.name, path, error) from error
     return report, "; ".join(part for part in (built, found.told) if part)
+
+
+def _stopped_in(error: BaseException, path: str) -> str | None:
+    """The function of the file that was called when an error came out of it."""
+    names = [f.name for f in traceback.extract_tb(error.__traceback__) if os.path.abspath(f.filename) == path]
+    return next((f"{name}()" for name in names if not name.startswith("<")), None)
 
 
 def _subject(pair: Pair, thing: Any, values: dict[str, Any]) -> Subject:
