@@ -182,6 +182,42 @@ def test_a_name_picks_one(write: Any) -> None:
         assert pair_named(module, "nowhere") is None
 
 
+@pytest.mark.peers
+def test_functions_of_frameworks(write: Any) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("jax")
+    path = write(
+        """
+        import jax
+        import torch
+
+        class Affine(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x, w):
+                ctx.save_for_backward(x, w)
+                return x @ w
+            @staticmethod
+            def backward(ctx, g):
+                x, w = ctx.saved_tensors
+                return g @ w.T, x.T @ g
+
+        @jax.custom_vjp
+        def square(x):
+            return x * x
+        def square_fwd(x):
+            return x * x, x
+        def square_bwd(x, g):
+            return (2 * x * g,)
+        square.defvjp(square_fwd, square_bwd)
+        """.replace("\n        ", "\n")
+    )
+    assert found(path) == [("framework", "Affine"), ("framework", "square")]
+    answer = checked(path)
+    assert answer.status == 0, answer.text
+    assert "Affine: x (7, 5), w (5, 2), guessed" in answer.text
+    assert checked(path, "Affine").status == 0
+
+
 # --- whole files
 
 

@@ -54,9 +54,10 @@ def find_pairs(module: ModuleType) -> list[Pair]:
     loss and gradients is both. Classes and objects with methods of these names, subclasses of
     `torch.autograd.Function` and `jax.custom_vjp` functions are found by their kind.
     """
-    own = {name: f for name, f in vars(module).items() if _is_own(f, module)}
-    found = [*_of_functions(own), *_of_classes(module), *_of_frameworks(module)]
-    return sorted(found, key=_line)
+    frameworks = list(_of_frameworks(module))
+    theirs = [getattr(pair.forward, part, None) for pair in frameworks for part in ("fwd", "bwd")]
+    own = {name: f for name, f in vars(module).items() if _is_own(f, module) and f not in theirs}
+    return sorted([*_of_functions(own), *_of_classes(module), *frameworks], key=_line)
 
 
 def pair_named(module: ModuleType, name: str) -> Pair | None:
@@ -67,6 +68,9 @@ def pair_named(module: ModuleType, name: str) -> Pair | None:
     thing = getattr(module, name, None)
     if isinstance(thing, CustomRule):
         return Pair("framework", name, thing)
+    for pair in _of_frameworks(module):
+        if pair.forward is thing:
+            return pair
     if isinstance(thing, type) or is_users(thing):
         forward, backward = method(thing, FORWARDS), method(thing, BACKWARDS)
         if forward and backward:
