@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.mistakes.score import PairRow, Row, as_dict
+from benchmarks.mistakes.score import PairRow, Row
 
 HERE = Path(__file__).parent
 TARGETS = {"detected": 1.0, "line": 0.99, "first": 0.95, "three": 0.99}
@@ -167,6 +167,28 @@ def _short(text: str, width: int = 110) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
+def _one_a_line(value: Any) -> str:
+    """JSON, with one entry of a list on each line: differences between two runs can be read."""
+    if isinstance(value, list) and value:
+        return "[\n" + ",\n".join(json.dumps(item) for item in value) + "\n]"
+    return json.dumps(value)
+
+
+def _brief(row: Row) -> dict[str, Any]:
+    """A row for the JSON file: with the whole change and answer only where something is not right."""
+    brief = {
+        "network": row.network,
+        "names": row.names,
+        "kind": row.kind,
+        "lines": row.lines,
+        "seconds": round(row.seconds, 3),
+    }
+    if row.detected and row.line and row.first:
+        return brief
+    flags = {what: getattr(row, what) for what in TARGETS}
+    return brief | flags | {"change": row.change, "found": row.found, "error": row.error}
+
+
 def write(results: Results) -> str:
     """Writes `results.md` and `results.json`; returns the page."""
     page = markdown(results)
@@ -174,10 +196,11 @@ def write(results: Results) -> str:
     found = {
         "about": results.about,
         "dropped": results.dropped,
-        "mutants": [{k: v for k, v in as_dict(row).items() if k != "text"} for row in results.rows],
-        "pairs": [as_dict(pair) for pair in results.pairs],
+        "mutants": [_brief(row) for row in results.rows],
+        "pairs": [asdict(pair) for pair in results.pairs],
         "healthy": results.healthy,
-        "false_alarms": [as_dict(alarm) for alarm in results.alarms],
+        "false_alarms": [asdict(alarm) for alarm in results.alarms],
     }
-    (HERE / "results.json").write_text(json.dumps(found, indent=0) + "\n", encoding="utf-8")
+    lines = [f"{json.dumps(key)}: {_one_a_line(value)}" for key, value in found.items()]
+    (HERE / "results.json").write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     return page

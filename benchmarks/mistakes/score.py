@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,10 @@ class TooSlowError(Exception):
 
 @contextmanager
 def _limited(seconds: int) -> Iterator[None]:
+    if not hasattr(signal, "SIGALRM"):  # Windows
+        yield
+        return
+
     def give_up(number: int, frame: Any) -> None:
         raise TooSlowError(f"more than {seconds} s")
 
@@ -249,8 +253,3 @@ def _named(answer: Answer, mutant: Mutant, lines: frozenset[int]) -> bool:
     """Whether some finding names a mistake: by its line, or by its name if it is about what is returned."""
     told = ABOUT_RESULTS.intersection(mutant.mistakes)
     return any(line in lines or name in told for line, name, _ in answer.findings)
-
-
-def as_dict(row: Row | PairRow) -> dict[str, Any]:
-    """A row for the JSON file."""
-    return asdict(row)
