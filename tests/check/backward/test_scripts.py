@@ -149,6 +149,9 @@ def test_which_passes_are_found(write: Any) -> None:
         ("relu", "relu_backward"),
         ("compute_cost", "compute_gradient"),
         ("loss", "gradient"),
+        ("loss_fn", "gradient"),
+        ("gru_loss", "gru_grads"),
+        ("attention", "attention_grad"),
         ("L_model_forward", "L_model_backward"),
         ("my_forward_model", "all_my_gradients"),  # the only ones in the file
     ],
@@ -299,6 +302,64 @@ def test_the_gradient_of_a_function_is_checked_as_before(write: Any) -> None:
 
 
 # --- inputs
+
+
+def test_guesses_let_every_gradient_have_the_shape_of_its_input(write: Any) -> None:
+    """Broadcasting lets functions run with shapes that are not meant."""
+    number = """
+    def loss(w, b, x, y):
+        z = x @ w + b
+        return 0.5 * np.sum((z - y) ** 2)
+    def grad(w, b, x, y):
+        r = x @ w + b - y
+        dw = x.T @ r
+        db = r.sum()
+        return dw, db
+    """
+    answer = checked(write(number))
+    assert answer.status == 0, answer.text
+    assert ", b = " in answer.text
+    residual = """
+    def block_forward(x, W1, W2):
+        h = np.tanh(x @ W1)
+        return x + h @ W2, (x, h, W2)
+    def block_backward(dout, W1, cache):
+        x, h, W2 = cache
+        dh = (dout @ W2.T) * (1 - h ** 2)
+        return {"dx": dout + dh @ W1.T, "dW1": x.T @ dh, "dW2": h.T @ dout}
+    """
+    answer = checked(write(residual))
+    assert answer.status == 0, answer.text
+    assert "W1 (5, 3), W2 (3, 5), guessed" in answer.text
+
+
+def test_lists_of_weights_and_texts_are_guessed(write: Any) -> None:
+    code = """
+    def forward(x, weights, biases, activation):
+        a = [x]
+        for w, b in zip(weights, biases):
+            z = a[-1] @ w + b
+            if activation == "tanh":
+                a.append(np.tanh(z))
+        return a[-1], a
+    def backward(dout, weights, a):
+        dweights, dbiases = [], []
+        for w, out, before in zip(weights[::-1], a[::-1], a[-2::-1]):
+            dout = dout * (1 - out ** 2)
+            dweights.insert(0, before.T @ dout)
+            dbiases.insert(0, dout.sum(axis=0))
+            dout = dout @ w.T
+        return dweights, dbiases
+    """
+    answer = checked(write(code))
+    assert answer.status == 0, answer.text
+    assert "weights[0] (5, 3), weights[1] (3, 2)" in answer.text
+    assert "4 gradients" in answer.text
+
+
+def test_guesses_that_may_be_meant_otherwise_are_told(write: Any) -> None:
+    answer = checked(write(LAYERS.replace("cache > 0", "cache < 0")), "relu_backward")
+    assert answer.text.endswith("write in the file: INPUTS = {…}, or pass --shape.")
 
 
 def test_where_inputs_come_from(write: Any) -> None:

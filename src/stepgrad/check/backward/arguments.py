@@ -41,7 +41,7 @@ def values_for(
     module: ModuleType,
     shapes: Mapping[str, tuple[int, ...]],
     seed: int,
-    works: Callable[[dict[str, Any], bool], None],
+    fit: Callable[[dict[str, Any]], float],
 ) -> Values:
     """Finds a value for each parameter.
 
@@ -55,7 +55,7 @@ def values_for(
         module: the imported file.
         shapes: parameter -> shape of an array of standard normal numbers.
         seed: where the random numbers start.
-        works: tries values on the forward and, if told so, the backward; raises where they don't fit.
+        fit: tries values; how well they fit, infinite for perfectly. Raises where the forward does not run.
 
     Raises:
         ArgumentError: a parameter has no value; the message says how to give it one.
@@ -66,7 +66,7 @@ def values_for(
     asked = {n: rng.standard_normal(shape) for n, shape in shapes.items() if n in names}
     variables = {n: v for n in names if n not in given and n not in asked and (v := _variable(module, n)) is not None}
     values = {**variables, **given, **asked}
-    values, cut = _cut_down(values, works)
+    values, cut = _cut_down(values, fit)
     missing = [n for n in names if n not in values and n not in defaults]
     told = [f"{', '.join(found)} {where}" for found, where in [
         (list(asked), "of the shape asked for"), (list(given), "as the file gives them"),
@@ -75,7 +75,7 @@ def values_for(
     for rest in (missing, [n for n in missing if not _is_made_elsewhere(n)]):
         if not rest:
             return Values(_ordered(values, names), "; ".join(told))
-        guess = _guess(rest, pair, thing, values, seed, works, names)
+        guess = _guess(rest, pair, thing, values, seed, fit, names)
         if guess is not None:
             return Values(_ordered({**values, **guess}, names), "; ".join([*told, f"{shapes_told(guess)}, guessed"]))
     raise _no_value(pair, module, [n for n in missing if not _is_made_elsewhere(n)] or missing)
@@ -144,12 +144,12 @@ def _holds_numbers(value: Any) -> bool:
     return isinstance(value, (np.ndarray, np.generic, int, float)) and not isinstance(value, bool)
 
 
-def _cut_down(values: dict[str, Any], works: Callable[[dict[str, Any], bool], None]) -> tuple[dict[str, Any], str]:
+def _cut_down(values: dict[str, Any], fit: Callable[[dict[str, Any]], float]) -> tuple[dict[str, Any], str]:
     """Large arrays cut down, where the forward runs with that."""
     small, told = smaller(values)
     if told:
         try:
-            works(small, False)
+            fit(small)
         except Exception:
             return values, ""
     return small, told
@@ -161,20 +161,23 @@ def _guess(
     thing: Any,
     values: Mapping[str, Any],
     seed: int,
-    works: Callable[[dict[str, Any], bool], None],
+    fit: Callable[[dict[str, Any]], float],
     order: Sequence[str],
 ) -> dict[str, Any] | None:
-    """The first guess with which both passes run; a backward may be too wrong to run, so else the forward."""
+    """The guess with which the two passes go together best; None if forward runs with none."""
     functions = [f for f in pair.functions if inspect.isfunction(f)]
     lengths = {n for _, v in held([thing, values], "") if isinstance(v, np.ndarray) and v.ndim == 2 for n in v.shape}
-    for backward in (True, False):
-        for guess in guesses(names, functions, sorted(lengths), seed):
-            try:
-                works(_ordered({**values, **guess}, order), backward)
-            except Exception:
-                continue
-            return guess
-    return None
+    best: tuple[float, dict[str, Any] | None] = -np.inf, None
+    for guess in guesses(names, functions, sorted(lengths), seed):
+        try:
+            found = fit(_ordered({**values, **guess}, order))
+        except Exception:
+            continue
+        if best[1] is None or found > best[0]:
+            best = found, guess
+        if found == np.inf:
+            break
+    return best[1]
 
 
 # --- objects of classes
@@ -190,6 +193,8 @@ _SIZES: list[tuple[str, Any]] = [
     (r"seed|random_state|rng_seed", 0),
     (r"W|w|weights?", np.linspace(-1, 1, 10).reshape(5, 2)),
     (r"b|bias", np.array([0.3, -0.2])),
+    (r"gamma", np.linspace(0.5, 1.5, 5)),
+    (r"beta", np.linspace(-1, 1, 5)),
 ]  # fmt: skip
 
 

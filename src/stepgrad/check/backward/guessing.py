@@ -25,8 +25,9 @@ _WEIGHT = re.compile(r"(?:W|w|weights?|kernel|theta|Theta)_?(\d*)")
 _BIAS = re.compile(r"(?:b|bias|biases|beta|gamma)_?(\d*)")
 _LABELS = re.compile(r"[yYtT]|labels?|targets?|[yY]_?(true|train|batch|onehot|one_hot)|one_hot|onehot|ground_truth")
 _NUMBER = re.compile(
-    r"lambd\w*|reg\w*|l2\w*|alpha|beta|eps\w*|keep_prob|p|prob|slope|negative_slope|temperature|decay|momentum|scale"
+    r"lambd\w*|reg\w*|l2\w*|alpha|beta|eps\w*|keep_prob|p|prob|slope|negative_slope|temperature|\w*decay|momentum|scale"
 )
+_LIST = re.compile(r"(weights?|[wW]s|biases|bs)")
 _TABLE = re.compile(r"_?(params?|parameters?|weights|theta|network|net|model|state)", re.IGNORECASE)
 _DATA = re.compile(
     rf"{DATA.pattern}|A_?prev\w*|[zZ]\d?|a|h_?prev\w*|logits|scores|preds?|predictions|probs?|[yY]_?(hat|pred)"
@@ -49,22 +50,30 @@ def guesses(
     keys = {n: _keys(n, functions) for n in names if _TABLE.fullmatch(n)}
     keys = {n: found for n, found in keys.items() if found}
     texts = {n: found for n in names if n not in keys and (found := _compared_with(n, functions)) is not None}
-    single = [n for n in names if n not in keys and n not in texts]
-    every = [*single, *(k for found in keys.values() for k in found)]
+    lists = {n: [f"{n[0]}1", f"{n[0]}2"] for n in names if _LIST.fullmatch(n) and _is_list(n, functions)}
+    single = [n for n in names if n not in keys and n not in texts and n not in lists]
+    every = [*single, *(k for found in [*keys.values(), *lists.values()] for k in found)]
     if not all(_known(n, alone=len(every) == 1) for n in every):
         return
     layers = max((int(m[1] or 1) for n in every for m in [_WEIGHT.fullmatch(n)] if m), default=1)
     if layers not in _WIDTHS:
         return
     fitting = [(a, b) for a, b in itertools.permutations(lengths[:6], 2)] + [(a, a) for a in lengths[:6]]
-    usual = [_WIDTHS[layers], (*_WIDTHS[layers][:-1], 1)]
+    whole = _WIDTHS[layers]
+    usual = [whole, (*whole[:-1], 1), (*whole[:-1], whole[0])]
     if not any(_WEIGHT.fullmatch(n) for n in every):  # scores and labels have as many classes; or an object has weights
         usual = [(usual[0][0],) * 2, *usual, *fitting]
-    arrangements = itertools.product(usual, ("rows", "columns"), (0, 1), (0, 1, 2), (0, 1))
+    arrangements = itertools.product(usual, ("rows", "columns"), (0, 1, 2), (0, 1, 2), (0, 1, 2))
     for widths, examples, flat_bias, labels, turned in arrangements:
         rng = np.random.default_rng(seed)
         made = {n: _value(n, widths, examples, flat_bias, labels, turned, rng) for n in every}
-        yield {**texts, **{n: made[n] for n in single}, **{n: {k: made[k] for k in found} for n, found in keys.items()}}
+        in_lists = {n: [made[k] for k in found] for n, found in lists.items()}
+        yield {
+            **texts,
+            **in_lists,
+            **{n: made[n] for n in single},
+            **{n: {k: made[k] for k in found} for n, found in keys.items()},
+        }
 
 
 def _known(name: str, alone: bool) -> bool:
@@ -87,11 +96,15 @@ def _value(
         if layer == 0 or layer >= len(widths):
             return rng.standard_normal(widths[:2])
         before, after = widths[layer - 1], widths[layer]
+        if turned == 2:
+            return rng.standard_normal(before)
         return rng.standard_normal((before, after) if rows != bool(turned) else (after, before))
     if bias:
         layer = int(bias[1] or len(widths) - 1 if bias[0][0] == "b" and "beta" not in bias[0] else 0)
         length = widths[min(layer, len(widths) - 1)]
-        shape = (length,) if flat_bias == 0 else (1, length) if rows else (length, 1)
+        shape = ((length,), (1, length) if rows else (length, 1), ())[flat_bias]
+        if shape == ():
+            return float(rng.standard_normal())
         return rng.standard_normal(shape) + (0.5 if "gamma" in name else 0.0)
     if _LABELS.fullmatch(name):
         return _labels(widths[-1], rows, labels, rng)
@@ -146,6 +159,17 @@ def _compared_with(name: str, functions: Sequence[Callable[..., Any]]) -> str | 
     return None
 
 
+def _is_list(name: str, functions: Sequence[Callable[..., Any]]) -> bool:
+    """Whether functions walk through a parameter: `zip(weights, biases)`, `len(weights)`."""
+    return any(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("zip", "len", "enumerate", "reversed")
+        and any(isinstance(a, ast.Name) and a.id == name for a in node.args)
+        for node in _nodes(functions)
+    )
+
+
 def _start(key: ast.expr) -> str | None:
     """W for `"W" + str(l)` and `f"W{l}"`."""
     if isinstance(key, ast.BinOp):
@@ -164,6 +188,8 @@ def shapes_told(values: Mapping[str, Any]) -> str:
     for name, value in values.items():
         if isinstance(value, dict):
             parts.append(shapes_told(value))
+        elif isinstance(value, list):
+            parts.append(shapes_told({f"{name}[{i}]": v for i, v in enumerate(value)}))
         else:
             parts.append(f"{name} {value.shape}" if isinstance(value, np.ndarray) else f"{name} = {value}")
     return ", ".join(parts)

@@ -125,7 +125,9 @@ _WORDS = [
     ("bprop", "fprop"), ("backward_pass", "forward_pass"), ("backwards", "forwards"), ("backward", "forward"),
     ("bwd", "fwd"), ("_backward", ""), ("_backprop", ""), ("_bwd", ""), ("_vjp", ""), ("backward_", ""),
     ("gradients", "cost"), ("gradients", "loss"), ("gradient", "cost"), ("gradient", "loss"), ("gradient", "objective"),
-    ("grad", "loss"), ("grad", "cost"), ("_gradients", ""), ("_gradient", ""), ("gradient_of_", ""), ("gradient", "f"),
+    ("gradient", "loss_fn"), ("gradient", "cost_fn"), ("grads", "loss"), ("grads", "cost"), ("grads", "loss_fn"),
+    ("grad", "loss"), ("grad", "cost"), ("_grads", "_forward"), ("_grad", "_forward"), ("_grads", ""), ("_grad", ""),
+    ("_gradients", ""), ("_gradient", ""), ("gradient_of_", ""), ("gradient", "f"),
 ]  # fmt: skip
 _BACK = re.compile(r"backward|back_?pass|back_?prop|bwd|bprop|gradient|(^|_)grad(s)?($|_)|_vjp", re.IGNORECASE)
 _AHEAD = re.compile(r"forward|fwd|fprop|predict|^model$|^net(work)?$", re.IGNORECASE)

@@ -114,6 +114,8 @@ def _pairs(
         else:
             with_others = f"\n(with {', '.join(inner[pair.name])}, which it calls)" if inner[pair.name] else ""
             texts[pair.name] = f"{_title(pair)}{told and f': {told}'}{with_others}\n{report}"
+            if told.endswith("guessed") and not report.ok:
+                texts[pair.name] += "\nIf these shapes are not meant, write in the file: INPUTS = {…}, or pass --shape."
             statuses[pair.name] = 0 if report.ok else 1
             covered |= set(inner[pair.name])
     shown = [texts[pair.name] for pair in pairs if pair.name in texts]
@@ -162,13 +164,10 @@ def _checked(
     try:
         thing, built = object_of(pair)
 
-        def works(values: dict[str, Any], backward: bool) -> None:
-            subject = _subject(pair, thing, values)
-            outputs, context = subject.forward(subject.inputs)
-            if backward:
-                subject.backward(subject.inputs, context, downstream_of(outputs))
+        def fit(values: dict[str, Any]) -> float:
+            return _fit(_subject(pair, thing, values))
 
-        found = values_for(pair, thing, module, shapes, seed, works)
+        found = values_for(pair, thing, module, shapes, seed, fit)
         if pair.kind == "functions":
             report = check_backward(pair.forward, pair.backward, found.values, seed=seed, tolerance=tolerance)
         else:
@@ -179,6 +178,20 @@ def _checked(
     except Exception as error:
         raise raised(_stopped_in(error, path) or pair.name, path, error) from error
     return report, "; ".join(part for part in (built, found.told) if part)
+
+
+def _fit(subject: Subject) -> float:
+    """How well the two passes go together at a subject's inputs: infinite if every gradient has its input's shape.
+
+    A wrong backward may not do so anywhere; then the more of them do, the better.
+    """
+    outputs, context = subject.forward(subject.inputs)
+    try:
+        gradients = subject.backward(subject.inputs, context, downstream_of(outputs))
+    except Exception:
+        return -np.inf
+    right = [n for n in gradients if n in subject.inputs and np.shape(gradients[n]) == subject.inputs[n].shape]
+    return np.inf if right and len(right) == len(gradients) else 2.0 * len(right) - len(gradients)
 
 
 def _stopped_in(error: BaseException, path: str) -> str | None:
