@@ -29,11 +29,23 @@ GAP = Threshold(
     True,
     "some gap is usual; twice the loss on rows not seen is more than that",
 )
+FELL = Threshold(
+    "training loss at the end, over that at the best epoch",
+    0.8,
+    False,
+    "what is learnt by heart makes the training loss fall; where it does not, validation rows are of another kind",
+)
 RISE = Threshold(
     "rise of the validation loss, over the loss of the best constant answer",
-    0.2,
+    0.1,
     True,
     "a loss near 0 may double because of a single row, and classes are still told apart as before",
+)
+HIGH = Threshold(
+    "validation loss at the end, over the loss of the best constant answer",
+    0.4,
+    True,
+    "as long as it is well below that, the network answers unseen rows well, if somewhat too surely",
 )
 LITTLE = Threshold(
     "loss at the end, over that of the best constant answer",
@@ -70,8 +82,10 @@ def overfitting(run: Run) -> Finding | None:
     if not (least > 0 and at_end >= 0 and at_end < at_best):
         return None
     turned, gap = end / least, end / at_end if at_end > 0 else math.inf
-    rise = (end - least) / (baseline(run) or end)
-    if not (TURNED.holds(turned) and GAP.holds(gap) and RISE.holds(rise)) or last.epoch - best.epoch < 2:
+    reference = baseline(run) or end
+    rise, high, fell = (end - least) / reference, end / reference, at_end / at_best
+    turns = TURNED.holds(turned) and RISE.holds(rise) and HIGH.holds(high) and last.epoch - best.epoch >= 2
+    if not (turns and GAP.holds(gap) and FELL.holds(fell)):
         return None
     return Finding(
         f"since epoch {best.epoch} of {last.epoch} the validation loss rises, from {number(least)} to {number(end)}, "
@@ -81,6 +95,8 @@ def overfitting(run: Run) -> Finding | None:
             Evidence(TURNED.what, turned, TURNED),
             Evidence(GAP.what, gap, GAP),
             Evidence(RISE.what, rise, RISE),
+            Evidence(HIGH.what, high, HIGH),
+            Evidence(FELL.what, fell, FELL),
             *_metrics(best.validation_metrics, last.validation_metrics),
         ),
         f"stop at epoch {best.epoch} (sg.fit leaves the model with the weights of its best epoch); for more, add rows, "
@@ -150,7 +166,7 @@ OVERFITTING = Entry(
     severity=Severity.WASTE,
     meaning="The model learns its training rows by heart: their loss falls, and that of rows it has not seen rises.",
     reads="Training and validation loss of every epoch.",
-    thresholds=(TURNED, GAP, RISE),
+    thresholds=(TURNED, GAP, RISE, HIGH, FELL),
     remedy="Stop at the best epoch; more rows, a smaller model, dropout or weight decay for a better one.",
     causes=("learning-rate-too-high",),
     judge=overfitting,

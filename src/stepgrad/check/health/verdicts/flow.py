@@ -8,16 +8,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stepgrad.check.health.record import Layer, Run
+from stepgrad.check.health.record import Layer, Run, Sample
 from stepgrad.check.health.verdicts.entry import Entry, Evidence, Finding, Question, Severity, Threshold, number
-from stepgrad.check.health.verdicts.reading import middle, place, signal_layers
+from stepgrad.check.health.verdicts.reading import middle, place, remaining, signal_layers
 
 VANISHED = Threshold(
     "norm of the gradient at the first layer, over that at the last (median of the sampled steps)",
-    1e-3,
+    5e-3,
     False,
-    "at a thousandth of the last layer's gradient, the first learns a thousand times slower under SGD; AutoTrainer "
-    "(Zhang et al. 2021) uses the same number",
+    "the first layer then learns 200 times slower under SGD than the last; AutoTrainer (Zhang et al. 2021) waits for a "
+    "thousandth, which small networks reach only after they have failed",
 )
 SHRINKS = Threshold(
     "factor per layer by which the gradient changes on its way back (geometric mean)",
@@ -27,7 +27,7 @@ SHRINKS = Threshold(
     "this is a condition beside the whole decrease",
 )
 EXPLODED = Threshold(
-    "growth of the gradient's norm over the layers where it grows most (median of the sampled steps)",
+    "growth of the gradient's norm over the layers where it grows most (median of the sampled steps, or the first)",
     100.0,
     True,
     "the mirror image is a hundredth: then the learning rate that the first layers bear leaves the last ones standing",
@@ -37,6 +37,12 @@ GROWS = Threshold(
     1.6,
     True,
     "theory asks for 1; trained healthy networks stay below 1.5",
+)
+LEARNT = Threshold(
+    "loss at the end, over that of the best constant answer (or over the loss at the beginning)",
+    0.25,
+    True,
+    "a network that got far below that bears the way its gradient takes, as Adam makes possible",
 )
 FEWEST_GAPS = 2
 
@@ -69,8 +75,8 @@ class Stretch:
         return self.whole ** (1 / (len(self.norms) - 1))
 
 
-def stretch(run: Run) -> Stretch | None:
-    """The gradient's way back; None if there are too few layers, or nothing was recorded.
+def stretch(run: Run, samples: Sequence[Sample] | None = None) -> Stretch | None:
+    """The gradient's way back, by default over all samples; None if there are too few layers, or nothing was recorded.
 
     Norms and not root mean squares: theory keeps the norm whatever the widths of the layers are.
     Steps whose gradient is zero or not finite at the last layer say nothing.
@@ -79,7 +85,7 @@ def stretch(run: Run) -> Stretch | None:
     if len(chain) <= FEWEST_GAPS or not run.samples:
         return None
     last = chain[0][0]
-    usable = [s for s in run.samples if 0 < s.layers[last].gradient_norm < math.inf]
+    usable = [s for s in (run.samples if samples is None else samples) if 0 < s.layers[last].gradient_norm < math.inf]
     usable = [s for s in usable if all(math.isfinite(s.layers[i].gradient_norm) for i, _ in chain)]
     if not usable:
         return None
@@ -107,27 +113,29 @@ def _norm_gain(layer: Layer, before: Layer) -> float | None:
 
 
 def vanishing(run: Run) -> Finding | None:
-    found = stretch(run)
-    if found is None or not (VANISHED.holds(found.whole) and SHRINKS.holds(found.per_layer)):
+    found, left = stretch(run), remaining(run)
+    if found is None or not (VANISHED.holds(found.whole) and SHRINKS.holds(found.per_layer)) or left <= LEARNT.value:
         return None
     begin, end = _shrinking(found.factors)
     evidence = (Evidence(VANISHED.what, found.whole, VANISHED), Evidence(SHRINKS.what, found.per_layer, SHRINKS))
-    return _finding(run, found, begin, end, evidence, "shrinks")
+    return _finding(run, found, begin, end, (*evidence, Evidence(LEARNT.what, left, LEARNT)), "shrinks")
 
 
 def exploding(run: Run) -> Finding | None:
-    found = stretch(run)
-    if found is None:
-        return None
-    begin, end = _growing(found.norms)
-    if begin == end:
-        return None
-    part = found.norms[end] / found.norms[begin]
-    per_layer = part ** (1 / (end - begin))
-    if not (EXPLODED.holds(part) and GROWS.holds(per_layer)) or end - begin < FEWEST_GAPS:
-        return None
-    evidence = (Evidence(EXPLODED.what, part, EXPLODED), Evidence(GROWS.what, per_layer, GROWS))
-    return _finding(run, found, begin, end, evidence, "grows")
+    """Over all samples, or in the first: what explodes at the beginning has often killed the network by the next."""
+    left = remaining(run)
+    for found in (stretch(run), stretch(run, run.samples[:1])):
+        if found is None or left <= LEARNT.value:
+            continue
+        begin, end = _growing(found.norms)
+        if end - begin < FEWEST_GAPS:
+            continue
+        part = found.norms[end] / found.norms[begin]
+        per_layer = part ** (1 / (end - begin))
+        if EXPLODED.holds(part) and GROWS.holds(per_layer):
+            evidence = (Evidence(EXPLODED.what, part, EXPLODED), Evidence(GROWS.what, per_layer, GROWS))
+            return _finding(run, found, begin, end, (*evidence, Evidence(LEARNT.what, left, LEARNT)), "grows")
+    return None
 
 
 def _shrinking(factors: Sequence[float]) -> tuple[int, int]:
@@ -259,7 +267,7 @@ VANISHING = Entry(
     reads="The norm of the gradient at the output of every layer, over the sampled steps, and what initialisation "
     "theory "
     "predicts from this network's own weights and activations (He et al. 2015; Glorot and Bengio 2010).",
-    thresholds=(VANISHED, SHRINKS),
+    thresholds=(VANISHED, SHRINKS, LEARNT),
     remedy="An activation and an initialisation that belong together (relu and He's, tanh and Glorot's); residual "
     "connections; a norm layer. A larger learning rate does not help: the last layers would diverge.",
     causes=("poor-initialisation", "unnormalised-inputs", "dead-units", "saturated-units"),
@@ -278,7 +286,7 @@ EXPLODING = Entry(
     reads="The norm of the gradient at the output of every layer and of all parameters, over the sampled steps, and "
     "what "
     "initialisation theory predicts from this network's own weights.",
-    thresholds=(EXPLODED, GROWS),
+    thresholds=(EXPLODED, GROWS, LEARNT),
     remedy="Smaller initial weights (He's or Glorot's), a norm layer, clipping by norm, a smaller learning rate.",
     causes=("poor-initialisation", "unnormalised-inputs", "learning-rate-too-high"),
     judge=exploding,

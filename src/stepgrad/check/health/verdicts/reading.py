@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from statistics import median
+from statistics import median, variance
 
 from stepgrad.check.health.record import Descent, Layer, LayerSample, Run, Sample
 
@@ -48,17 +48,38 @@ def smooth_ends(losses: Sequence[float]) -> tuple[float, float, float]:
     return begin, means[-1], min(begin, *means)
 
 
+def rise_in_errors(losses: Sequence[float]) -> float:
+    """How far the loss at the end lies above the least mean over a tenth of the run, in standard errors of the two.
+
+    0 where it ends at its least; NaN where windows are single steps, which have no spread.
+    """
+    kept = finite(losses)
+    window = len(kept) // 10
+    if window < 2:
+        return math.nan
+    parts = [kept[i : i + window] for i in range(0, len(kept) - window + 1, window)]
+    least, last = min(parts, key=lambda part: sum(part)), parts[-1]
+    error = math.sqrt((variance(least) + variance(last)) / window)
+    rise = (sum(last) - sum(least)) / window
+    return rise / error if error > 0 else (math.inf if rise > 0 else 0.0)
+
+
 def baseline(run: Run) -> float | None:
-    """The loss of the best constant answer: entropy of the labels for cross entropies, variance for squared errors."""
+    """The loss of the best constant answer: entropy of the labels for cross entropies, variance for squared errors.
+
+    None where it is not known, as for a loss that is one of these times a number: then the loss begins far from it.
+    """
     data, ops = run.data, (run.settings.loss, *run.settings.loss_ops)
     if data is None:
         return None
+    constant = None
     if any("cross_entropy" in op for op in ops) and any(data.counts):
         shares = [c / sum(data.counts) for c in data.counts if c]
-        return -sum(p * math.log(p) for p in shares)
-    if run.settings.loss == "mse" and data.target_kind == "numbers" and math.isfinite(data.target_std):
-        return data.target_std**2
-    return None
+        constant = -sum(p * math.log(p) for p in shares)
+    elif run.settings.loss == "mse" and data.target_kind == "numbers" and math.isfinite(data.target_std):
+        constant = data.target_std**2
+    first = next(iter(finite(run.losses)), math.nan)
+    return constant if constant and not first < 0.1 * constant else None
 
 
 def remaining(run: Run) -> float:

@@ -15,7 +15,15 @@ from stepgrad.check.health.verdicts.entry import (
     number,
     percent,
 )
-from stepgrad.check.health.verdicts.reading import descents, finite, first_part, middle, smooth_ends
+from stepgrad.check.health.verdicts.reading import (
+    descents,
+    finite,
+    first_part,
+    middle,
+    remaining,
+    rise_in_errors,
+    smooth_ends,
+)
 
 OVERSHOT = Threshold(
     "share of examined steps after which the loss of their own batch is higher than before",
@@ -38,16 +46,28 @@ LEAP = Threshold(
     "such a step puts the weights anywhere: nothing is left of the initial values",
 )
 NO_PROGRESS = Threshold(
-    "loss at the end, over the loss at the beginning (means over a tenth of the run)",
+    "loss at the end, over the loss at the beginning, or over that of the best constant answer",
     0.8,
     True,
     "steps that overshoot and still lower the loss this much are no fault",
 )
 RESTLESS = Threshold(
     "loss at the end, over the least in between (means over a tenth of the run)",
-    1.5,
+    1.3,
     True,
     "a healthy run ends near its least loss",
+)
+HIGH = Threshold(
+    "loss at the end, over that of the best constant answer (or over the loss at the beginning)",
+    0.4,
+    True,
+    "a loss that got far below that moves up and down by its own size",
+)
+HARMFUL = Threshold(
+    "share of examined steps that raised the loss of their own batch or of another one",
+    0.25,
+    True,
+    "near a minimum half of the steps raise the loss of another batch a little: a condition beside a loss that rose",
 )
 ROOM = Threshold(
     "how many times longer the best step along the update is (median of the examined steps)",
@@ -69,6 +89,18 @@ SLOW = Threshold(
 )
 
 
+SURELY = Threshold(
+    "rise of the loss from its least to the end, in standard errors",
+    4.0,
+    True,
+    "batches differ; the least of ten means lies 2 standard errors below a level, by chance alone",
+)
+TWICE = Threshold(
+    RESTLESS.what,
+    2.0,
+    True,
+    "where single batches have many times the usual loss, standard errors are large, and the loss still doubled",
+)
 FEWEST_DESCENTS = 3
 COHERENT = Threshold(
     "cosine between the gradients of the two halves of a batch (mean of the sampled steps)",
@@ -86,14 +118,18 @@ def too_high(run: Run) -> Finding | None:
     leap = max((s.update_norm / s.weight_norm for s in first_part(run, 0.1) if s.weight_norm > 0), default=math.nan)
     overshot = [d for d in seen if d.actual > 0]
     share = len(overshot) / len(seen) if seen else math.nan
+    harmful = sum(max(d.actual, d.next_batch_change or 0.0) > 0 for d in seen) / len(seen) if seen else math.nan
+    begin = min([begin, *finite(run.losses[:1])])
     progress = end / begin if begin > 0 else math.nan
     restless = end / least if least > 0 else math.nan
     broke = bool(run.losses) and not math.isfinite(run.losses[-1])
-    stuck = broke or NO_PROGRESS.holds(progress)
-    overshoots = OVERSHOT.holds(share) and (len(seen) >= FEWEST_DESCENTS or broke)
-    if not (stuck and (overshoots or FAR.holds(far) or LEAP.holds(leap))) and not (
-        overshoots and RESTLESS.holds(restless)
-    ):
+    enough = len(seen) >= FEWEST_DESCENTS or broke
+    left = remaining(run)
+    stuck = broke or NO_PROGRESS.holds(progress) or NO_PROGRESS.holds(left)
+    astray = stuck and ((OVERSHOT.holds(share) and enough) or FAR.holds(far) or LEAP.holds(leap))
+    rose = RESTLESS.holds(restless) and HIGH.holds(left) and HARMFUL.holds(harmful) and enough
+    errors = rise_in_errors(run.losses)
+    if not (astray or (rose and (SURELY.holds(errors) or TWICE.holds(restless)))):
         return None
     best = middle(d.best_factor for d in seen)
     rate = run.settings.learning_rate
@@ -101,16 +137,21 @@ def too_high(run: Run) -> Finding | None:
     evidence = [Evidence(FAR.what, far, FAR), Evidence(LEAP.what, leap, LEAP)]
     if seen:
         evidence.insert(0, Evidence(OVERSHOT.what, share, OVERSHOT, "%"))
+        evidence.insert(1, Evidence(HARMFUL.what, harmful, HARMFUL, "%"))
         evidence.append(Evidence("best step along the update, over the step taken (median)", best))
         evidence.append(Evidence("change of the loss over what the gradient predicts (median)", _ratio(run)))
-    evidence.append(Evidence(NO_PROGRESS.what, progress, NO_PROGRESS))
+    evidence.append(Evidence(NO_PROGRESS.what, max(finite([progress, left]), default=math.nan), NO_PROGRESS))
     evidence.append(Evidence(RESTLESS.what, restless, RESTLESS))
+    evidence.append(Evidence(SURELY.what, errors, SURELY))
+    evidence.append(Evidence(HIGH.what, left, HIGH))
     measured = (
         f"{len(overshot)} of {len(seen)} examined steps raised the loss of their own batch"
         if OVERSHOT.holds(share)
         else f"each step changes the weights by {percent(far)} of their size"
         if FAR.holds(far)
         else f"one of the first steps changed the weights by {number(leap)} times their size"
+        if LEAP.holds(leap)
+        else f"{percent(harmful)} of the examined steps raised the loss of their own batch or of another one"
     )
     return Finding(
         f"{measured}, and the loss went from {number(begin)} to {number(end)} (least {number(least)})",
@@ -202,7 +243,7 @@ TOO_HIGH = Entry(
     reads="The loss along the update of a few steps, on the batch the update was made from: whether it falls as the "
     "gradient predicts, and where it is least. The length of updates against the size of the weights. The loss of "
     "every step.",
-    thresholds=(OVERSHOT, FAR, LEAP, NO_PROGRESS, RESTLESS),
+    thresholds=(OVERSHOT, HARMFUL, FAR, LEAP, NO_PROGRESS, RESTLESS, SURELY, TWICE, HIGH),
     remedy="Multiply the learning rate by the best factor that the line search found, a half at most.",
     causes=(
         "wrong-gradient",
