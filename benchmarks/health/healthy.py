@@ -232,8 +232,8 @@ def _numbers() -> Iterator[Training]:
         loss=sg.losses.huber, epochs=60,
     )  # fmt: skip
     yield from training(
-        "relu 32, small targets", "two targets", chain(32, last_init=0.05), adam(), "loss and gradients tiny",
-        prepare=lambda seed: datasets.load("two targets", seed).with_targets(lambda y: y / 100), epochs=40,
+        "relu 32, small targets", "two targets", chain(32, last_init=0.05), adam(1e-3), "loss and gradients tiny",
+        prepare=lambda seed: datasets.load("two targets", seed).with_targets(lambda y: y / 20), epochs=60,
     )  # fmt: skip
     yield from training(
         "relu 32, targets in their own unit", "two targets", chain(32), adam(3e-2), "loss and gradients large",

@@ -13,7 +13,7 @@ import stepgrad as sg
 from benchmarks.health.datasets import Array, Data
 from benchmarks.health.networks import Builder
 from benchmarks.health.watched import Course, Watch
-from stepgrad.errors import StepgradError, TrainingError
+from stepgrad.errors import TrainingError
 from stepgrad.train.fit import accuracy
 
 HEALTHY = "healthy"
@@ -190,8 +190,9 @@ def run(training: Training, *, health: bool = True) -> Outcome:
     try:
         with np.errstate(all="ignore"):
             train(training, data, model, optimizer, watch, doctor, record)
-    except StepgradError as error:
+    except TrainingError as error:
         record.error = str(error)
+        watch.broke()
     with np.errstate(all="ignore"):
         course = watch.course(record.epochs, training.score)
     last = record.epochs[-3:]
@@ -340,5 +341,5 @@ def _by_hand(
             doctor.epoch(loss=total / len(order), validation_loss=judged["held loss"], **accuracies)
 
 
-def _diverged(epoch: int) -> StepgradError:
+def _diverged(epoch: int) -> TrainingError:
     return TrainingError(f"the loss became NaN or infinite in epoch {epoch}", "", "")

@@ -113,6 +113,11 @@ class Watch:
             kept = {name: np.array(g) for name, g in gradients.items()}
             self._snapshots.append(Snapshot(number, rate, before, self._now, kept, layers, outputs))
 
+    def broke(self) -> None:
+        """A loss was not finite; `sg.fit` tells callbacks of good steps only."""
+        if not self._losses or np.isfinite(self._losses[-1]):
+            self._losses.append(float("nan"))
+
     def course(self, epochs: Sequence[Mapping[str, float]], score: str) -> Course:
         """All that was seen."""
         outputs = self._look(self._data.X)[1]
