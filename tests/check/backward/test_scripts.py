@@ -381,6 +381,24 @@ def backward(x, w, z):
         checked(write(code), q=(2,))
 
 
+def test_integers_are_made_floating_point_unless_they_are_indices(write: Any) -> None:
+    code = """
+def forward(x, table, labels):
+    z = table[labels] * x
+    return np.sum(z ** 2), z
+def backward(x, table, labels, z):
+    dz = 2 * z
+    dx = dz * table[labels]
+    dtable = np.zeros_like(table, dtype=float)
+    np.add.at(dtable, labels, dz * x)
+    return dx, dtable
+INPUTS = {"x": np.array([[1, 2], [3, 4]]), "table": np.arange(6).reshape(3, 2), "labels": np.array([2, 0])}
+"""
+    answer = checked(write(code))
+    assert answer.status == 0, answer.text
+    assert "2 gradients" in answer.text
+
+
 def test_names_that_say_nothing(write: Any) -> None:
     code = (
         "def forward(alice, bob):\n    return np.sum(alice @ bob)\ndef backward(alice, bob):\n    return bob, alice\n"

@@ -74,7 +74,7 @@ def values_for(
     told += [f"cut down ({cut})"] if cut else []
     for rest in (missing, [n for n in missing if not _is_made_elsewhere(n)]):
         if not rest:
-            return Values(_ordered(values, names), "; ".join(told))
+            return Values(_ordered(_floating(values, fit), names), "; ".join(told))
         guess = _guess(rest, pair, thing, values, seed, fit, names)
         if guess is not None:
             return Values(_ordered({**values, **guess}, names), "; ".join([*told, f"{shapes_told(guess)}, guessed"]))
@@ -153,6 +153,22 @@ def _cut_down(values: dict[str, Any], fit: Callable[[dict[str, Any]], float]) ->
         except Exception:
             return values, ""
     return small, told
+
+
+def _floating(values: dict[str, Any], fit: Callable[[dict[str, Any]], float]) -> dict[str, Any]:
+    """Integers made floating-point numbers where the functions run with these as well: so not labels and indices.
+
+    People write np.array([[1, 2], [3, 4]]) for numbers that have a gradient.
+    """
+    for name, value in values.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.ndim:
+            other = {**values, name: value.astype(np.float64)}
+            try:
+                fit(other)
+            except Exception:
+                continue
+            values = other
+    return values
 
 
 def _guess(
