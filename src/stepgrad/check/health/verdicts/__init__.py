@@ -15,6 +15,7 @@ from stepgrad.check.health.verdicts import (
     parameters,
     right,
     steps,
+    targets,
     units,
 )
 from stepgrad.check.health.verdicts.entry import Entry, Evidence, Finding, Question, Severity, Threshold
@@ -23,7 +24,7 @@ __all__ = ["CATALOGUE", "Entry", "Evidence", "Finding", "Question", "Severity", 
 
 _IN_ORDER: tuple[Entry, ...] = (
     right.WRONG_GRADIENT,
-    data.LABELS,
+    targets.LABELS,
     data.ORDER,
     beginning.UNNORMALISED,
     beginning.POOR,

@@ -48,6 +48,11 @@ def smooth_ends(losses: Sequence[float]) -> tuple[float, float, float]:
     return begin, means[-1], min(begin, *means)
 
 
+def loss_ops(run: Run) -> str:
+    """The name of the loss, and the ops that it is made of."""
+    return " ".join((run.settings.loss, *run.settings.loss_ops))
+
+
 def rise_in_errors(losses: Sequence[float]) -> float:
     """How far the loss at the end lies above the least mean over a tenth of the run, in standard errors of the two.
 
@@ -69,11 +74,11 @@ def baseline(run: Run) -> float | None:
 
     None where it is not known, as for a loss that is one of these times a number: then the loss begins far from it.
     """
-    data, ops = run.data, (run.settings.loss, *run.settings.loss_ops)
+    data = run.data
     if data is None:
         return None
     constant = None
-    if any("cross_entropy" in op for op in ops) and any(data.counts):
+    if "cross_entropy" in loss_ops(run) and any(data.counts):
         shares = [c / sum(data.counts) for c in data.counts if c]
         constant = -sum(p * math.log(p) for p in shares)
     elif run.settings.loss == "mse" and data.target_kind == "numbers" and math.isfinite(data.target_std):
