@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stepgrad.check.backward import points
-from stepgrad.check.backward.frameworks import framework_subject
+from stepgrad.check.backward.frameworks import framework_subject, is_framework_function
 from stepgrad.check.backward.naming import BACKWARDS, FORWARDS
 from stepgrad.check.backward.objects import method, object_subject
 from stepgrad.check.backward.subject import Subject
@@ -29,13 +29,15 @@ def adapted(thing: Any, inputs: Any) -> Subject | None:
         ArgumentError: the inputs don't fit.
         GradientError: it has no backward.
     """
+    if functions_of_class(thing) is not None:
+        return None
     return framework_subject(thing, inputs) or object_subject(thing, inputs)
 
 
 def functions_of_class(thing: Any) -> tuple[Callable[..., Any], Callable[..., Any]] | None:
     """The forward and backward of a class whose methods are static: two plain functions."""
     forward, backward = method(thing, FORWARDS), method(thing, BACKWARDS)
-    if not isinstance(thing, type) or forward is None or backward is None:
+    if not isinstance(thing, type) or is_framework_function(thing) or forward is None or backward is None:
         return None
     static = all(isinstance(inspect.getattr_static(thing, n), staticmethod) for n in (forward, backward))
     return (getattr(thing, forward), getattr(thing, backward)) if static else None

@@ -39,12 +39,26 @@ def framework_subject(function: Any, inputs: Any) -> Subject | None:
     """
     if isinstance(function, CustomRule):
         return _of_custom_rule(function, inputs)
-    torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
-    if torch is not None and isinstance(function, type) and issubclass(function, torch.autograd.Function):
-        return _of_torch(torch, function, inputs)
-    if jax is not None and isinstance(function, getattr(jax, "custom_vjp", ())):
-        return _of_jax(jax, function, inputs)
+    if _is_torch(function):
+        return _of_torch(sys.modules["torch"], function, inputs)
+    if _is_jax(function):
+        return _of_jax(sys.modules["jax"], function, inputs)
     return None
+
+
+def is_framework_function(function: Any) -> bool:
+    """Whether `framework_subject` takes it."""
+    return isinstance(function, CustomRule) or _is_torch(function) or _is_jax(function)
+
+
+def _is_torch(function: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(function, type) and issubclass(function, torch.autograd.Function)
+
+
+def _is_jax(function: Any) -> bool:
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(function, getattr(jax, "custom_vjp", ()))
 
 
 def _no_backward(name: str, instead: str) -> GradientError:
