@@ -1,4 +1,4 @@
-"""`python -m benchmarks.health`: runs all trainings, prints the tables, writes `results.md` and `results.json` beside it."""
+"""`python -m benchmarks.health`: runs all trainings, prints tables, and writes `results.md` and `results.json`."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def report(results: Sequence[Result], seconds: float) -> str:
     """Everything, as Markdown."""
     faulty, healthy = ([r for r in results if r.healthy is wanted] for wanted in (False, True))
     about = (
-        f"Written by `python -m benchmarks.health` in {seconds:.0f} s. {len(results)} trainings, {len(healthy)} of them "
-        f"healthy; {len({r.cell for r in faulty})} faulty and {len({r.cell for r in healthy})} healthy cells. NumPy "
-        f"{numpy.__version__}, scikit-learn {sklearn.__version__}. The halves are those of salt {SALT}."
+        f"Written by `python -m benchmarks.health` in {seconds:.0f} s. {len(results)} trainings, {len(healthy)} "
+        f"of them healthy; {len({r.cell for r in faulty})} faulty and {len({r.cell for r in healthy})} healthy cells. "
+        f"NumPy {numpy.__version__}, scikit-learn {sklearn.__version__}. The halves are those of salt {SALT}."
     )
     unsound = tables.unsound(results)
     sound = "All are." if not unsound else "\n".join(f"- {line}" for line in unsound)
     parts = [
         "# Health: trainings with planted faults, and healthy ones",
         about,
-        "Thresholds of `sg.health` were tuned on the tuning half; **what counts is the reporting half**. What the words "
-        "mean stands in [README.md](README.md).",
+        "Thresholds of `sg.health` were tuned on the tuning half; **what counts is the reporting half**. What the "
+        "words mean stands in [README.md](README.md).",
         "## Tools compared",
         tables.summary(results),
         "Of the other tools, a rule is quiet if it accuses at most "

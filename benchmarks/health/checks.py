@@ -186,7 +186,7 @@ def always_clipped(norm: float) -> Check:
 
 
 def clipped_sometimes(norm: float) -> Check:
-    """The norm of the gradient was above this at some of the steps that were looked at, and below it at most of them."""
+    """The norm of the gradient was above this at some of the steps looked at, and below it at most of them."""
 
     def check(outcome: Outcome) -> Checked:
         norms = [
@@ -212,7 +212,7 @@ def overfitted(rise: float = 1.3) -> Check:
 
 
 def misses_a_class(below: float = 0.4, possible: float = 0.5) -> Check:
-    """A class is recognised in less than `below` of its rows; a model that weights classes does in `possible` of them."""
+    """A class is recognised in less than `below` of its rows; a model that weights classes does in `possible`."""
 
     def check(outcome: Outcome) -> Checked:
         data = outcome.data

@@ -1,4 +1,4 @@
-"""Data sets that scikit-learn brings along or makes, split and standardised, and what scikit-learn itself reaches on them."""
+"""Data sets of scikit-learn, split and standardised, and what its own models reach on them."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _reference(data: Data, model: Any) -> float:
 
 @functools.cache
 def compressed(seed: int, width: int) -> Data:
-    """Pixels of digits from -1 to 1 as their own targets; the reference is principal component analysis of that width."""
+    """Pixels of digits from -1 to 1 as their own targets; the reference is that of principal components."""
     data = raw("digits", seed).with_inputs(lambda X: X / 8 - 1)
     pca = PCA(width).fit(data.X)
     again = pca.inverse_transform(pca.transform(data.X_held))

@@ -143,8 +143,8 @@ def _by_hand() -> Iterator[Training]:
         check = both(reaches(), clipped_sometimes(norm))
         hidden = () if data == "regression" else (32, 16)
         yield from training(
-            f"relu {'-'.join(map(str, hidden)) or 'none'}, clipped to {norm}", data, chain(*hidden), sgd(0.02, momentum=0.8), "clipped sometimes",
-            by_hand=True, clip=norm, epochs=epochs, check=check,
+            f"{'relu 32-16' if hidden else 'linear'}, clipped to {norm}", data, chain(*hidden),
+            sgd(0.02, momentum=0.8), "clipped sometimes", by_hand=True, clip=norm, epochs=epochs, check=check,
         )  # fmt: skip
     yield from training("relu 32-16, by hand", "mixture", chain(32, 16), adam(), "a loop by hand", by_hand=True)
     for data in ("digits", "friedman"):

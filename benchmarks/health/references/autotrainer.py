@@ -1,5 +1,5 @@
-"""AutoTrainer's five problems (Zhang et al., "AUTOTRAINER: An Automatic DNN Training Problem Detection and Repair System",
-ICSE 2021; default parameters as in its repository, github.com/shiningrain/AUTOTRAINER, utils/monitor.py).
+"""AutoTrainer's five problems (Zhang et al., "AUTOTRAINER: An Automatic DNN Training Problem Detection
+and Repair System", ICSE 2021; default parameters as in its repository, github.com/shiningrain/AUTOTRAINER).
 
 Its accuracy is the score here, so that trainings with numbers as targets are judged as well (R²). Vanishing, exploding
 and dying are only reported where the training has not converged: where no epoch reached Θ = 0.7.
@@ -47,7 +47,7 @@ def vanishing(course: Course) -> bool:
 
 
 def exploding(course: Course) -> bool:
-    """Gradient explode: the same ratio above β3 = 70; or a NaN or Inf in loss, weights or gradients; or loss above 1e5."""
+    """Gradient explode: the same ratio above β3 = 70; or NaN or Inf in loss, weights or gradients; or loss > 1e5."""
     losses = by_epoch(course, "held loss")
     if not np.isfinite(course.losses).all() or (losses and not losses[-1] < 1e5):
         return True

@@ -1,9 +1,9 @@
 """DeepDiagnosis' eight symptoms, and the fixes it proposes for them (Wardat et al., "DeepDiagnosis: Automatically
-Diagnosing Faults and Recommending Actionable Fixes in Deep Learning Programs", ICSE 2022, arXiv:2112.04036; thresholds as
-in its repository, github.com/DeepDiagnosis/ICSE2022).
+Diagnosing Faults and Recommending Actionable Fixes in Deep Learning Programs", ICSE 2022, arXiv:2112.04036; thresholds
+as in its repository, github.com/DeepDiagnosis/ICSE2022).
 
-Its fixes name causes: "poor weight", "normalize the data", "learning rate". Each counts as a rule of its own, which alarms
-where there is a symptom and its condition holds.
+Its fixes name causes: "poor weight", "normalize the data", "learning rate". Each counts as a rule of its own, which
+alarms where there is a symptom and its condition holds.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Amazon SageMaker Debugger's built-in rules for deep learning.
 
 Source: "List of Debugger built-in rules", docs.aws.amazon.com/sagemaker/latest/dg/debugger-built-in-rules.html, and the
-page of each rule there. Rules for trees, language and images are left out, and so are SimilarAcrossRuns (it compares
-two runs), StalledTraining (it watches the clock) and Confusion (it asks for a diagonal of 0.9, whatever can be reached).
-A rule needs tensors that are named: they are those that its page gives as an example, or all of them.
+page of each rule there. Rules for trees, text and images are left out, and so are SimilarAcrossRuns (it compares
+two runs), StalledTraining (it watches the clock) and Confusion (it wants a diagonal of 0.9, whatever can be reached).
+A rule needs tensors that are named: they are those that its page gives as an example, or all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""TheDeepChecker's checks, as far as they can be made from a recording (Ben Braiek and Khomh, "Testing Feedforward Neural
+"""TheDeepChecker's checks, as far as a recording allows (Ben Braiek and Khomh, "Testing Feedforward Neural
 Networks Training Programs", TOSEM 2022, arXiv:2204.00694; thresholds are the defaults of public ports of its code).
 
 It runs them while it overfits a single batch; here they see the training itself. Left out are checks that need runs of
