@@ -205,6 +205,33 @@ def test_a_softmax_before_a_loss_of_logits() -> None:
     assert "leave softmax out" in diagnosis["labels-out-of-range"].remedy
 
 
+def test_inputs_that_are_all_the_same() -> None:
+    run = healthy()
+    assert run.data is not None
+    still = replace(run.data, std=(0.0,) * len(run.data.std))
+    diagnosis = changed(run, data=still)
+    assert "none of the 8 input features differs" in diagnosis["unnormalised-inputs"].says
+
+
+def test_a_large_feature_is_named() -> None:
+    run = healthy()
+    assert run.data is not None
+    large = replace(run.data, mean=(*run.data.mean[:-1], 5000.0))
+    assert "input feature 7 has a root mean square of 5,000" in changed(run, data=large)["unnormalised-inputs"].says
+
+
+def test_a_loss_that_rises_again() -> None:
+    """Not by chance: a level that is noisy is none."""
+    run = healthy()
+    noise = [0.1 * math.sin(40 * i) for i in range(400)]
+    level = [1.0 - i / 400 if i < 200 else 0.5 for i in range(400)]
+    rises = [1.0 - i / 400 if i < 200 else 0.5 + (i - 200) / 400 for i in range(400)]
+    descents = tuple(replace(d, next_batch_change=0.01) for d in run.descents)
+    for losses, names in ((level, ()), (rises, ("learning-rate-too-high",))):
+        noisy = tuple(loss + n for loss, n in zip(losses, noise, strict=True))
+        assert changed(run, losses=noisy, samples=(), descents=descents, epochs=()).names == names
+
+
 def test_a_learning_rate_of_zero_freezes() -> None:
     run = healthy()
     still = tuple(

@@ -29,6 +29,12 @@ OFFSET = Threshold(
     "the loss then curves about 100 times more along the mean than along what tells rows apart, and the largest "
     "curvature decides which learning rate is possible (LeCun et al. 1998, section 4.3)",
 )
+NOTHING = Threshold(
+    "largest standard deviation of an input feature",
+    0.0,
+    False,
+    "inputs that are the same for every row say nothing about the targets",
+)
 WEIGHTS_LARGE = Threshold(
     "initial standard deviation of a layer's weights, over that which keeps the signal's size",
     4.0,
@@ -64,7 +70,7 @@ def unnormalised(run: Run) -> Finding | None:
     sizes = [math.hypot(m, s) for m, s in zip(data.mean, data.std, strict=True)]
     varying = [i for i, s in enumerate(data.std) if s > 0]
     if not varying:
-        return None
+        return _all_the_same(run)
     largest = max(varying, key=lambda i: sizes[i])
     typical = median(sizes[i] for i in varying)
     offset = median(abs(data.mean[i]) / data.std[i] for i in varying)
@@ -87,6 +93,17 @@ def unnormalised(run: Run) -> Finding | None:
         ),
         "standardise each feature with the training rows' numbers: X = (X - X.mean(axis=0)) / X.std(axis=0)"
         f"; for feature {largest}: (X[:, {largest}] - {data.mean[largest]:.3g}) / {data.std[largest]:.3g}",
+        layer=run.layers[0].name,
+    )
+
+
+def _all_the_same(run: Run) -> Finding | None:
+    if run.data is None or run.data.rows < 2:
+        return None
+    return Finding(
+        f"none of the {len(run.data.std)} input features differs between the {run.data.rows:,} rows",
+        (Evidence(NOTHING.what, max(run.data.std), NOTHING),),
+        "look at how X is made: it is constant, so that the network can only learn the mean of the targets",
         layer=run.layers[0].name,
     )
 
@@ -204,7 +221,7 @@ UNNORMALISED = Entry(
     "gradient of a first-layer weight is proportional to its feature, so no learning rate suits all of them; large "
     "ones saturate or kill units in the first step.",
     reads="Mean and standard deviation of every input feature of the training rows.",
-    thresholds=(LARGE_INPUT, SMALL_INPUTS, OFFSET),
+    thresholds=(LARGE_INPUT, SMALL_INPUTS, OFFSET, NOTHING),
     remedy="Standardise: subtract each feature's mean and divide by its standard deviation, both of the training rows.",
     causes=(),
     judge=unnormalised,
