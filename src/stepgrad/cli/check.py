@@ -35,15 +35,18 @@ def check(
 ) -> None:
     """Find the wrong line of a backward pass written by hand, or check the gradients of a function.
 
-    Without a name, every forward and backward pass of the file is checked: functions called x_forward
-    and x_backward (or forward_prop and backward_prop, relu and relu_backward, compute_cost and
-    compute_gradient, …), with a loss of their own or not; functions that return a loss and gradients;
-    classes with forward and backward methods; torch.autograd.Function and jax.custom_vjp.
-    A name picks one of them, by its backward, class or object; any other function is differentiated by
-    stepgrad, and its gradients are compared with numerical ones, rule by rule.
+    Without a name, every forward and backward pass of the file is checked:
+    functions called x_forward and x_backward (or forward_prop and backward_prop,
+    relu and relu_backward, compute_cost and compute_gradient, …), with a loss of
+    their own or not; functions that return a loss and gradients; classes with
+    forward and backward methods; torch.autograd.Function; jax.custom_vjp.
 
-    The file is imported as Python does, with its folder on sys.path, in a process of its own that
-    works in that folder. It is run, and never changed.
+    A name picks one of them, by its backward, class or object. Any other function
+    is differentiated by stepgrad, and its gradients are compared with numerical
+    ones, rule by rule.
+
+    The file is imported as Python does, with its folder on sys.path, in a process
+    of its own that works in that folder. It is run, and never changed.
 
     A function gets as its arguments, whichever comes first:
 
