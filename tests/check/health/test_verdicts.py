@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from stepgrad.check.health.diagnosis import Diagnosis, _grouped, diagnose
-from stepgrad.check.health.record import Failure, Run
+from stepgrad.check.health.record import Failure, LossPart, Run
 from stepgrad.check.health.verdicts import CATALOGUE, pages
 from stepgrad.check.health.verdicts.entry import Threshold, number, percent
 
@@ -230,6 +230,30 @@ def test_a_loss_that_rises_again() -> None:
     for losses, names in ((level, ()), (rises, ("learning-rate-too-high",))):
         noisy = tuple(loss + n for loss, n in zip(losses, noise, strict=True))
         assert changed(run, losses=noisy, samples=(), descents=descents, epochs=()).names == names
+
+
+def test_a_penalty_in_the_loss() -> None:
+    run = healthy()
+
+    def penalised(data: float, penalty: float) -> Diagnosis:
+        parts = (LossPart("cross_entropy(outputs, y)", data, False), LossPart("0.1 * sg.sum(W * W)", penalty, True))
+        samples = tuple(replace(s, loss_parts=parts) for s in run.samples)
+        return changed(run, samples=samples, losses=(data + penalty,) * len(run.losses), descents=(), epochs=())
+
+    found = penalised(0.69, 5.0)["regulariser-dominates"]
+    assert "88 % of the loss is the penalty 0.1 * sg.sum(W * W)" in found.says
+    assert "0.0138" in found.remedy
+    assert "regulariser-dominates" not in penalised(0.01, 0.1).names, "the network has learnt all the same"
+    assert "regulariser-dominates" not in penalised(0.69, 0.1).names
+
+
+def test_a_decoupled_weight_decay() -> None:
+    script = CATALOGUE["regulariser-dominates"].example
+    assert "sg.optim.SGD(model.parameters(), lr=0.1, weight_decay=1.0)" in script
+    for decay, there in ((30.0, True), (0.1, False)):
+        adamw = f"sg.optim.AdamW(model.parameters(), lr=0.01, weight_decay={decay})"
+        run = recorded(script.replace("sg.optim.SGD(model.parameters(), lr=0.1, weight_decay=1.0)", adamw))
+        assert ("regulariser-dominates" in diagnose(run).names) is there
 
 
 def test_a_learning_rate_of_zero_freezes() -> None:

@@ -212,6 +212,19 @@ def diagnose(run: Run) -> Diagnosis:
 
     Returns:
         The diagnosis; print it, or write it with `to_html`.
+
+    Example:
+        >>> X = np.full((64, 4), 1000, np.float32)
+        >>> X[::2] += 1
+        >>> model = sg.nn.Linear(4, 1)
+        >>> optimizer = sg.optim.SGD(model.parameters(), lr=1e-7)
+        >>> health = sg.health(model, sg.losses.mse, optimizer)
+        >>> _ = sg.fit(model, sg.losses.mse, optimizer, (X, X[:, :1]), callbacks=[health], epochs=2, progress=False)
+        >>> diagnosis = diagnose(health.run)
+        >>> diagnosis.verdicts[0].name, diagnosis.ok
+        ('unnormalised-inputs', False)
+        >>> print(diagnosis["unnormalised-inputs"].says)
+        input feature 0 has a root mean square of 1,000, the median feature of 1,000
     """
     found = {}
     for entry in CATALOGUE.values():

@@ -33,6 +33,13 @@ def index() -> str:
     for question in Question:
         lines += ["", f"## {question.value}", "", "| verdict | what it reads |", "| --- | --- |"]
         lines += [f"| [{e.name}]({e.name}.md) | {e.reads} |" for e in CATALOGUE.values() if e.question is question]
+    lines += [
+        "",
+        "These pages are made from the catalogue in `stepgrad.check.health.verdicts`, where a verdict is one entry, by",
+        "`python -m stepgrad.check.health.verdicts.pages docs/verdicts`. [The format of a "
+        "diagnosis](../diagnosis-format.md)",
+        "says how to read one in a program.",
+    ]
     return "\n".join(lines) + "\n"
 
 
