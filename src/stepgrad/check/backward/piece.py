@@ -121,7 +121,7 @@ class Tapes:
         inside, read, todo = {target}, set(), [target]
         while todo:
             for source in self.sources[todo.pop()]:
-                view = self.equations[source].op.name in _VIEWS
+                view = self.equations[source].op.name in _VIEWS and source not in self.names
                 if (source < self.first_backward and not view) or source in boundary:
                     read.add(source)
                 elif source not in inside:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -116,7 +117,9 @@ class Scene:
     def __init__(self, clue: Clue, added: bool = False) -> None:
         self.clue, self.added = clue, added
         self.gradient = clue.gradient
-        points = [self._point(s) for s in clue.sightings]
+        # A point at which the wrong line gives the right value says nothing; where it raises it does so everywhere.
+        seen = [s for s in clue.sightings if s.wrong is not None] or clue.sightings
+        points = [self._point(s) for s in seen]
         self.points = [p for p in points if p.tapes.like(points[0].tapes)]
         if not all(p.batch for p in self.points):
             lengths = batch_lengths([p.tapes for p in self.points])
@@ -262,7 +265,9 @@ class Scene:
         """An input none of whose axes runs over examples."""
         if i not in self.tapes.inputs:
             return False
-        return not all(p.batch in p.value(i).shape for p in self.points if p.batch) or not self.first.batch
+        if not self.first.batch:  # only the name tells
+            return _DATA.fullmatch(self.tapes.inputs[i]) is None
+        return not all(p.batch in p.value(i).shape for p in self.points)
 
     @cached_property
     def parameters(self) -> list[int]:
@@ -337,6 +342,10 @@ class Scene:
     def mentions(self) -> frozenset[str]:
         """The names and keys in the line, with `"A" + str(l)` worked out for the loop's l."""
         return mentions(self.clue.code, self.clue.loop)
+
+
+_DATA = re.compile(r"(?i)(x|y|t)s?\d*|inputs?|outputs?|targets?|labels?|data|images?|h_?(0|prev)?")
+"""What people call data, where no axis tells."""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ RANKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "The numbers are right, in another arrangement or summed otherwise; the shape tells, or the operator.",
         (
+            "elementwise-for-matmul",
             "keepdims-lost",
             "transposed",
             "softmax-diagonal-only",
@@ -47,7 +48,6 @@ RANKS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "broadcast-not-undone",
             "bias-summed-to-scalar",
             "bias-wrong-axis",
-            "elementwise-for-matmul",
         ),
     ),
     ("A sign, then numbers that have a meaning: the most particular one first.", ("sign", "mean-on-weights-only")),

@@ -10,12 +10,15 @@ import numpy as np
 from stepgrad.check.backward.mistakes.cached import other_values
 from stepgrad.check.backward.mistakes.mistake import Example, Family, Guess, Mistake
 from stepgrad.check.backward.mistakes.networks import two_layers
-from stepgrad.check.backward.scene import Scene, agree, mentions
+from stepgrad.check.backward.scene import Point, Scene, agree, mentions
+from stepgrad.tensor import Array
 
 _RETURN = 'return {"W1": dW1, "b1": db1, "W2": dW2, "b2": db2}'
 
 
 def _dtype(scene: Scene) -> Iterator[Guess]:
+    if re.search(r"[Cc]annot cast|casting", scene.clue.error or ""):
+        yield Guess(_refused, f"NumPy will not mix its dtype with others: {scene.clue.error}", reads=lambda code: True)
     right = scene.first.sighting.right.dtype
     kinds = {p.wrong.dtype for p in scene.points if p.wrong is not None}
     if len(kinds) == 1 and (wrong := kinds.pop()) != right:
@@ -24,6 +27,10 @@ def _dtype(scene: Scene) -> Iterator[Guess]:
                 lambda p: p.right.astype(wrong).astype(np.float64),
                 f"it is {wrong}, and {right} is right",
             )
+
+
+def _refused(point: Point) -> Array:
+    raise TypeError
 
 
 def _disagrees(scene: Scene) -> Iterator[Guess]:

@@ -244,8 +244,11 @@ def _keepdims_lost(scene: Scene) -> Iterator[Guess]:
                     functions={i: lambda x: p.tapes.equations[i].op.numpy(x, **{**_params(p, i), "keepdims": False})}
                 ),
                 f"the {e.op.name} inside loses its axis of length 1, and broadcasts along the wrong one",
-                reads=lambda code: code.count("keepdims") < kept,
+                reads=lambda code: bool(_SUM.search(code)) and code.count("keepdims") < kept,
             )
+
+
+_SUM = re.compile(r"sum|mean|max")
 
 
 def _params(point: Point, i: int) -> dict[str, Any]:
@@ -276,7 +279,7 @@ def _elementwise_for_matmul(scene: Scene) -> Iterator[Guess]:
                     lambda p, i=i, x=x, y=y: p.edited(functions={i: _elementwise(x, y)}),
                     f"{names} are multiplied element by element; the forward pass has a product of matrices, "
                     "so its gradients are products of matrices as well",
-                    reads=lambda code: len(_PRODUCT.findall(code)) < _products_of(scene),
+                    reads=lambda code: " * " in code and len(_PRODUCT.findall(code)) < _products_of(scene),
                 )
 
 

@@ -20,9 +20,9 @@ def factors(scene: Scene) -> list[float] | None:
     return None if None in found else [f for f in found if f is not None]
 
 
-def times(factor: Callable[..., float], detail: str) -> Guess:
+def times(factor: Callable[..., float], detail: str, loose: bool = False) -> Guess:
     """The right value times a number."""
-    return Guess(lambda p: p.right * factor(p), detail)
+    return Guess(lambda p: p.right * factor(p), detail, loose=loose)
 
 
 def _sign(scene: Scene) -> Iterator[Guess]:
@@ -48,7 +48,8 @@ def _counts(scene: Scene) -> Iterator[tuple[str, Callable[..., float]]]:
 def _mean_missing(scene: Scene) -> Iterator[Guess]:
     for what, count in _counts(scene):
         n = f"{count(scene.first):g}"
-        yield times(count, f"it is {n} times too large, and {what}: the mean is missing")
+        divides = _DIVIDING.search(scene.clue.code) is not None  # so by another number, rather than not at all
+        yield times(count, f"it is {n} times too large, and {what}: the mean is missing", loose=divides)
 
 
 def _mean_twice(scene: Scene) -> Iterator[Guess]:
@@ -120,6 +121,9 @@ _DIVIDES = re.compile(r"\.shape|len\(|\.size")
 """What the text of a line has that divides by a size."""
 
 
+_DIVIDING = re.compile(r"/=?\s*\(?(len\(|[\w.\[\]]*\.(shape|size))")
+
+
 def _dividing(scene: Scene, lengths: dict[int, int], what: str) -> Iterator[Guess]:
     n, m = lengths[id(scene.first)], scene.first.batch
     told = _DIVIDES.search(scene.clue.code) is not None
@@ -127,7 +131,7 @@ def _dividing(scene: Scene, lengths: dict[int, int], what: str) -> Iterator[Gues
     if n <= 1:
         return
     other = any(lengths[id(p)] != p.batch for p in scene.points)
-    if other and (varies or len({p.batch for p in scene.points}) > 1):
+    if other and (told or len({_batch(p) / lengths[id(p)] for p in scene.points}) > 1):
         yield times(
             lambda p: _batch(p) / lengths[id(p)], f"it is divided by {what} ({n}); the number of examples is {m}"
         )
@@ -135,6 +139,7 @@ def _dividing(scene: Scene, lengths: dict[int, int], what: str) -> Iterator[Gues
         return  # a number like any other, as far as these points tell
     if other:
         yield times(lambda p: 1 / lengths[id(p)], f"it is divided by {what} ({n}), and should not be")
+    if other or told:
         yield times(lambda p: float(lengths[id(p)]), f"it is {n} times too large, which is {what}")
     yield times(lambda p: 1 / lengths[id(p)] ** 2, f"it is divided by {what} ({n}) twice too often")
 
