@@ -261,7 +261,7 @@ def _answers(run: Run, entries: list[Entry]) -> tuple[Answer, ...]:
         _right(run, wrong[Question.RIGHT]),
         _answer(Question.HEALTHY, wrong[Question.HEALTHY], _flow(run)),
         _answer(Question.USED, wrong[Question.USED], _descent(run)),
-        Answer(Question.DATA, not wrong[Question.DATA], ", ".join(wrong[Question.DATA]) or _course(run)),
+        _data(run, wrong[Question.DATA]),
     )
 
 
@@ -300,7 +300,7 @@ def _flow(run: Run) -> str:
 
 
 def _descent(run: Run) -> str:
-    seen = descents(run)
+    seen = [d for d in descents(run) if d.predicted]
     if not seen:
         return ""
     ratio, rises = middle(d.actual / d.predicted for d in seen if d.predicted < 0), sum(d.actual > 0 for d in seen)
@@ -315,6 +315,11 @@ def _descent(run: Run) -> str:
         size = "no batch size" if math.isinf(noise) else f"batches of {number(noise)} rows"
         facts.append(f"noise and gradient are of equal size at {size} (now {run.settings.batch_size})")
     return f"{plural(len(seen), 'step')} examined: " + ", ".join(facts)
+
+
+def _data(run: Run, names: list[str]) -> Answer:
+    known = bool(run.losses) and math.isfinite(run.losses[-1])
+    return Answer(Question.DATA, False if names else known or None, ", ".join(names) or _course(run))
 
 
 def _course(run: Run) -> str:

@@ -118,7 +118,7 @@ def poor_initialisation(run: Run) -> Finding | None:
         return None
     worst, ratio = max(off, key=lambda pair: abs(math.log(max(pair[1], 1e-30))))
     ideal = worst.expected.ideal_weight_std if worst.expected else None
-    initialise = "kaiming_normal" if worst.activation in _RECTIFIERS else "xavier_normal"
+    initialise = "kaiming_normal" if any(name in (worst.activation or "") for name in _RECTIFIERS) else "xavier_normal"
     evidence = [Evidence(f"{WEIGHTS_LARGE.what}: {place(layer)}", r, _limit(r)) for layer, r in off[:4]]
     return Finding(
         f"the weights of layer {place(worst)} begin with a standard deviation of {number(worst.weight_std or 0)}, "
@@ -132,7 +132,8 @@ def poor_initialisation(run: Run) -> Finding | None:
     )
 
 
-_RECTIFIERS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "celu", "mish", "hardswish", "softplus")
+_RECTIFIERS = ("relu", "elu", "silu", "mish", "hardswish", "softplus")
+"""Parts of the names of activations for which He's initialisation is made, or nearly."""
 
 
 def _off(run: Run) -> list[tuple[Layer, float]]:

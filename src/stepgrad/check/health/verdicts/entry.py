@@ -166,5 +166,5 @@ def percent(share: float) -> str:
     """
     shown = 100 * share
     if shown == 0.0 or 1 <= shown <= 99 or shown >= 100:
-        return f"{shown:,.0f} %"
+        return f"{number(shown) if shown >= 1000 else f'{shown:.0f}'} %"
     return f"{shown:.1g} %" if shown < 1 else f"{shown:.4g} %"

@@ -164,7 +164,7 @@ def too_high(run: Run) -> Finding | None:
 
 def _factor(best: float, leap: float) -> tuple[float, str]:
     """What to multiply the learning rate with, a half at most, and why."""
-    options = [(0.5, "")]
+    options = [(0.5, ", and halve it again until the loss falls steadily")]
     if best > 0:
         options.append((best, f": the best step along the update is {number(best)} of the one taken"))
     elif best == 0:
