@@ -279,6 +279,12 @@ def test_dead_layers_are_told_from_small_ones() -> None:
     assert drawn.count('class="none"') == len(samples) + 1  # and the key
 
 
+def test_a_step_that_was_seen_twice_is_one_column() -> None:
+    run = sick().run
+    twice = diagnose(replace(run, samples=tuple(s for s in run.samples for _ in range(2))))
+    assert plots.heat_map(twice.document) == plots.heat_map(sick().document)
+
+
 def test_many_layers_are_drawn() -> None:
     run = sick().run
     many = replace(

@@ -198,7 +198,8 @@ def heat_map(document: Document, what: str = "gradient_norms") -> str:
     Args:
         what: "gradient_norms" or "activation_rms".
     """
-    axis, layers, samples = Axis(document), document["layers"], document["samples"]
+    axis, layers = Axis(document), document["layers"]
+    samples = list({s["step"]: s for s in document["samples"]}.values())  # one column for each step
     if not samples or not layers:
         return ""
     values = [v for s in samples for v in s[what] if isinstance(v, (int, float)) and v > 0]
