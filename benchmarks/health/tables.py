@@ -50,7 +50,9 @@ def summary(results: Sequence[Result]) -> str:
                 rows.append(
                     _row(half, label, faulty, healthy, lambda r, tool=tool, quiet=quiet: _means(r, tool, quiet))
                 )
-    return table(("half", "tool", "faults detected", "named rightly", "healthy trainings accused"), rows)
+    return table(
+        ("half", "tool", "faults detected", "named rightly", "mean over faults", "healthy trainings accused"), rows
+    )
 
 
 def _row(
@@ -61,8 +63,17 @@ def _row(
         label,
         count(faulty, lambda r: bool(means(r))),
         count(faulty, lambda r: any(m & r.right for m in means(r))),
+        f"{100 * _mean_over_faults(faulty, lambda r: any(m & r.right for m in means(r))):.0f} %",
         count(healthy, lambda r: bool(means(r))),
     )
+
+
+def _mean_over_faults(faulty: list[Result], is_so: Callable[[Result], bool]) -> float:
+    """The share of each fault's trainings, averaged over faults, so that each counts the same."""
+    by_name: dict[str, list[bool]] = {}
+    for result in faulty:
+        by_name.setdefault(result.fault, []).append(is_so(result))
+    return sum(sum(found) / len(found) for found in by_name.values()) / max(len(by_name), 1)
 
 
 _RULES = {tool.name: {rule.name: rule.names for rule in tool.rules} for tool in TOOLS}

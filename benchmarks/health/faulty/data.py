@@ -175,6 +175,10 @@ def _imbalance() -> Iterator[Training]:
             "class-imbalance", "tanh 24-12", data, chain(24, 12, activation="tanh", init="xavier"), sgd(0.05),
             misses_a_class(), epochs=10, also=also,
         )  # fmt: skip
+        yield from planted(
+            "class-imbalance", "elu 32", data, chain(32, activation="elu"), sgd(0.05, momentum=0.5), misses_a_class(),
+            epochs=8, also=also,
+        )  # fmt: skip
 
 
 def _fit() -> Iterator[Training]:
@@ -192,11 +196,11 @@ def _fit() -> Iterator[Training]:
     under = harmed(trained=True)
     for data in ("circles", "friedman"):
         yield from planted("underfitting", "no hidden layer", data, chain(), adam(3e-2), under, epochs=30)
-    for data in ("digits", "friedman"):
+    for data in ("digits", "friedman", "blobs", "wine"):
         yield from planted(
             "underfitting", "relu 1-16", data, chain(1, 16, bias=0.1), adam(1e-2), under, epochs=30,
         )  # fmt: skip
-    for data in ("digits", "mixture"):
+    for data in ("digits", "mixture", "blobs"):
         yield from planted(
             "underfitting", "relu 24-24, dropout 0.9", data, chain(24, 24, dropout=0.9), adam(), under, epochs=20,
         )  # fmt: skip

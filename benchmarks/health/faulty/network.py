@@ -22,12 +22,12 @@ def trainings() -> list[Training]:
 
 def _vanishing() -> Iterator[Training]:
     check = both(shrinks(), harmed())
-    for data, width in (("digits", 32), ("wine", 24), ("mixture", 24)):
+    for data, width in (("digits", 32), ("wine", 24), ("mixture", 24), ("blobs", 16)):
         yield from planted(
             "vanishing-gradients", f"sigmoid 7 × {width}", data,
             chain(*[width] * 7, activation="sigmoid", init="xavier"), sgd(0.1, momentum=0.9), check,
         )  # fmt: skip
-    for data in ("digits", "cancer"):
+    for data in ("digits", "cancer", "mixture"):
         yield from planted(
             "vanishing-gradients", "tanh 8 × 24, weights small", data, chain(*[24] * 8, activation="tanh", init=0.25),
             sgd(0.1), check, also=("poor-initialisation",),
@@ -146,7 +146,7 @@ def _unreached() -> Iterator[Training]:
             "unused-parameters", "relu 32-16 and a spare layer", data, with_spare(chain(32, 16)), adam(),
             unchanged(*spare), by_hand=True, left_out=spare, also=("frozen-parameters", "disconnected-parameters"),
         )  # fmt: skip
-    for data in ("digits", "mixture", "diabetes", "iris"):
+    for data in ("digits", "mixture", "diabetes", "iris", "wine", "friedman"):
         yield from planted(
             "frozen-parameters", "relu 32-16, first layer left out", data, chain(32, 16), _without_first,
             unchanged("0.weight", "0.bias"), by_hand=True,

@@ -35,7 +35,7 @@ def _not_finite() -> Iterator[Training]:
             "not-finite", "inputs over their deviation in the batch", data, _standardising(), adam(), check,
             prepare=lambda seed, data=data: datasets.load(data, seed).with_inputs(_zero_column), epochs=5,
         )  # fmt: skip
-    for data, rate in (("regression", 8.0), ("friedman", 5.0)):
+    for data, rate in (("regression", 8.0), ("friedman", 5.0), ("diabetes", 6.0)):
         yield from planted(
             "exploding-loss", "relu 32-16, huge steps", data, chain(32, 16), sgd(rate, momentum=0.9), check,
             also=("learning-rate-too-high", "not-finite"),
@@ -145,7 +145,7 @@ def _clipped() -> Iterator[Training]:
 
 def _regulariser() -> Iterator[Training]:
     fault = "regulariser-dominates"
-    for data in ("digits", "mixture", "friedman"):
+    for data in ("digits", "mixture", "friedman", "wine", "cancer"):
         yield from planted(
             fault,
             "relu 32-16, L2 of 1",
@@ -154,12 +154,12 @@ def _regulariser() -> Iterator[Training]:
             sgd(0.05, weight_decay=1.0),
             harmed(trained=True),
         )
-    for data in ("digits", "wine"):
+    for data in ("digits", "wine", "mixture", "friedman"):
         yield from planted(
             fault, "relu 32-16, penalty in the loss", data, chain(32, 16), adam(1e-2), harmed(trained=True),
             penalty=0.3,
         )  # fmt: skip
-    for data in ("mixture", "diabetes"):
+    for data in ("mixture", "diabetes", "digits"):
         yield from planted(
             fault, "tanh 24, AdamW", data, chain(24, activation="tanh", init="xavier"),
             lambda p: sg.optim.AdamW(p, lr=1e-2, weight_decay=80.0), harmed(trained=True),
