@@ -185,6 +185,10 @@ _COLOURS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231
 _LEAST, _MOST = 1e3, 1e12
 
 
+_CELLS = 6000
+"""Of a heat map with more, only every so many-th column is drawn."""
+
+
 def _colour(share: float) -> str:
     place = min(max(share, 0.0), 1.0) * (len(_COLOURS) - 1)
     i = min(int(place), len(_COLOURS) - 2)
@@ -200,6 +204,8 @@ def heat_map(document: Document, what: str = "gradient_norms") -> str:
     """
     axis, layers = Axis(document), document["layers"]
     samples = list({s["step"]: s for s in document["samples"]}.values())  # one column for each step
+    samples = samples[:: -(-len(samples) * len(layers) // _CELLS) or 1]
+    ends = [*(s["step"] for s in samples[1:]), axis.edges[-1]]
     if not samples or not layers:
         return ""
     values = [v for s in samples for v in s[what] if isinstance(v, (int, float)) and v > 0]
@@ -215,9 +221,10 @@ def heat_map(document: Document, what: str = "gradient_norms") -> str:
             parts.append(
                 f'<text class="code" x="{LEFT - 12}" y="{y + row / 2 + 4:.1f}" text-anchor="end">{escape(label)}</text>'
             )
-        for i, sample in enumerate(samples):
+        for sample, end in zip(samples, ends, strict=True):
             value = sample[what][place]
-            x, width = axis.x(axis.edges[i]), axis.x(axis.edges[i + 1]) - axis.x(axis.edges[i])
+            x = axis.x(sample["step"])
+            width = axis.x(end) - x
             kind = (
                 f'fill="{_colour(math.log(value / low) / span)}"'
                 if isinstance(value, (int, float)) and value > 0
