@@ -5,16 +5,26 @@ from __future__ import annotations
 import ast
 import contextlib
 import linecache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from stepgrad.check.backward.calling import subject_of
-from stepgrad.check.backward.clue import Clue, Sighting
+from stepgrad.check.backward.clue import FACTS, Clue, Sighting
 from stepgrad.check.backward.matching import Match, match
-from stepgrad.check.backward.mistakes import CATALOGUE
-from stepgrad.check.backward.mistakes.networks import Network
+from stepgrad.check.backward.mentions import mentions
+from stepgrad.check.backward.mistakes import CATALOGUE, FAMILIES, RANK, page
+from stepgrad.check.backward.mistakes.mistake import no_guesses
+from stepgrad.check.backward.mistakes.networks import (
+    NETWORKS,
+    Network,
+    batch_norm,
+    residual,
+    square_layers,
+    two_layers,
+)
 from stepgrad.check.backward.truth import Truth, truth_of
 from stepgrad.check.backward.watching import watched
 
@@ -115,3 +125,119 @@ def test_each_example_is_named_first(name: str) -> None:
     example = CATALOGUE[name].example
     found = planted(example.network, example.right, example.wrong, example.facts)
     assert found[0].mistake == name, [m.mistake for m in found]
+
+
+# --- the catalogue
+
+ISSUE = """
+transposed weights-not-transposed bias-not-summed bias-wrong-axis bias-summed-to-scalar keepdims-lost
+broadcast-not-undone elementwise-for-matmul preactivation-for-activation other-layers-cache stale-cache cache-mutated
+weights-after-update other-layers-weights rounded-predictions activation-derivative-missing mask-inverted
+mask-from-gradient activation-as-mask derivative-at-activation derivative-of-preactivation
+derivative-kept-with-fused-loss derivative-dropped-without-fused-loss leaky-slope-lost softmax-diagonal-only sign
+mean-missing mean-twice mean-on-weights-only wrong-divisor constant-factor half-of-the-loss clip-mismatch
+overwritten-at-fan-out path-forgotten wrong-order not-reset-between-calls downstream-ignored regulariser-mismatch
+dropout-mask-redrawn dropout-not-scaled batch-statistics-as-constants batch-leakage low-precision gradient-missing
+gradient-extra wrong-dtype not-deterministic forward-disagrees-with-cache
+""".split()
+
+
+def test_the_catalogue_has_every_name_once_and_ranks_it() -> None:
+    assert set(ISSUE) <= set(CATALOGUE)
+    assert sum(len(family.mistakes) for family in FAMILIES) == len(CATALOGUE) == len(RANK)
+    assert set(RANK) == set(CATALOGUE)
+
+
+def test_every_mistake_can_be_found_in_some_way() -> None:
+    for mistake in CATALOGUE.values():
+        assert mistake.candidates is not no_guesses or mistake.facts, mistake.name
+        assert bool(mistake.facts) == bool(mistake.sentence), mistake.name
+        assert mistake.facts <= set(FACTS), mistake.name
+
+
+def test_the_page_is_made_from_the_catalogue() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "mistakes.md").read_text(encoding="utf-8")
+    assert text == page.page(), "run python -m stepgrad.check.backward.mistakes.page > docs/mistakes.md"
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
+def test_the_networks_have_right_gradients(network: Network) -> None:
+    module = _module(network.source, network.name)
+    inputs = network.inputs(np.random.default_rng(3), 7)
+    _, cache = module["forward"](**inputs)
+    truth = _truth(module, inputs)
+    for name, gradient in module["backward"](cache).items():
+        np.testing.assert_allclose(gradient, truth.gradient(name), rtol=1e-9, atol=1e-12)
+
+
+# --- the matcher
+
+DW2 = "dW2 = dZ2 @ A1.T"
+DZ1 = "dZ1 = dA1 * (1 - A1**2)"
+
+
+def first(network: Network, right: str, wrong: str) -> str:
+    return planted(network, right, wrong)[0].mistake
+
+
+def test_the_right_line_is_no_mistake_that_is_known() -> None:
+    for network, line in ((two_layers, DW2), (two_layers, DZ1), (residual, "dH = dout @ V.T")):
+        found = planted(network, line, line)
+        assert [m.mistake for m in found] == ["unknown"]
+        assert found[0].evidence["relative error"] == 0
+
+
+def test_details_name_what_the_user_wrote() -> None:
+    assert planted(two_layers, DW2, "dW2 = A1 @ dZ2.T")[0].detail == (
+        "it is the transpose of the gradient: shape (3, 2), W2 has (2, 3)"
+    )
+    assert "Z1 is used where A1 belongs" in planted(two_layers, DW2, "dW2 = dZ2 @ Z1.T")[0].detail
+    assert "7 times too large" in planted(two_layers, "dZ2 = (A2 - Y) / m", "dZ2 = A2 - Y")[0].detail
+    assert "the path through" in planted(residual, "dX = dX + dS @ W.T", "dX = dX")[0].detail
+
+
+def test_two_mistakes_in_one_line_are_both_named() -> None:
+    found = planted(two_layers, DZ1, "dZ1 = 0.3 * dA1")
+    assert {m.mistake for m in found} >= {"activation-derivative-missing", "constant-factor"}
+    assert found[0].also is not None
+
+
+def test_a_term_of_a_sum_with_a_wrong_factor() -> None:
+    found = planted(residual, "dX = dX + dS @ W.T", "dX = dX - dS @ W.T")
+    assert found[0].mistake == "sign"
+
+
+def test_what_nothing_explains_is_unknown_with_its_structure() -> None:
+    (found,) = planted(two_layers, DW2, "dW2 = np.sinh(dZ2) @ np.cos(A1).T")
+    assert found.mistake == "unknown"
+    assert found.evidence["relative error"] > 0.01
+    (found,) = planted(two_layers, DW2, "dW2 = dZ2 @ A1.T * np.array([[1.0], [7.7]])")
+    assert "wrong / right is constant along axis 1" in found.detail or "it is right at 0 of axis 0" in found.detail
+
+
+def test_a_line_that_raises_is_read_by_its_text() -> None:
+    assert first(two_layers, "dA1 = W2.T @ dZ2", "dA1 = W2 @ dZ2") == "weights-not-transposed"
+    assert first(two_layers, DW2, "dW2 = dZ2 * A1.T") == "elementwise-for-matmul"
+
+
+def test_small_differences_are_told_apart() -> None:
+    assert first(two_layers, DW2, "dW2 = (dZ2 @ A1.T).astype(np.float32).astype(float)") == "low-precision"
+    assert first(two_layers, DW2, "dW2 = 1.000001 * dZ2 @ A1.T") == "constant-factor"
+    assert first(two_layers, "dA1 = W2.T @ dZ2", "dA1 = (W2 - 1e-3 * dW2).T @ dZ2") == "weights-after-update"
+
+
+def test_mistakes_in_sums_and_statistics() -> None:
+    right = "dX = (dxhat - dxhat.mean(axis=0) - xhat * np.mean(dxhat * xhat, axis=0)) / np.sqrt(var + 1e-5)"
+    assert first(batch_norm, right, right.replace(" - dxhat.mean(axis=0)", "")) in (
+        "batch-statistics-as-constants",
+        "path-forgotten",
+    )
+    assert (
+        first(square_layers, "dW1 = X.T @ dZ1 + lam * W1", "dW1 = X.T @ dZ1 + 2 * lam * W1") == "regulariser-mismatch"
+    )
+
+
+def test_keys_made_in_loops_are_known() -> None:
+    assert "W3" in mentions('dA = params["W" + str(l + 1)].T @ dZ', {"l": 2})
+    assert "A1" in mentions('dW = dZ @ cache[f"A{l - 1}"].T', {"l": 2})
+    assert mentions("for x in", {}) == frozenset()

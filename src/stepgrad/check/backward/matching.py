@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from stepgrad.check.backward.aiming import Point
 from stepgrad.check.backward.clue import Clue, Sighting
+from stepgrad.check.backward.comparing import agree, ratio
 from stepgrad.check.backward.mistakes import CATALOGUE, RANK, Guess, Mistake
 from stepgrad.check.backward.mistakes.scale import FAMILY as SCALES
 from stepgrad.check.backward.naming import gradient_roots
-from stepgrad.check.backward.scene import Point, Scene, agree, ratio
+from stepgrad.check.backward.scene import Scene
 from stepgrad.check.backward.structure import differences, structure
 from stepgrad.tensor import Array
 

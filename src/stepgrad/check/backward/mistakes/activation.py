@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from stepgrad.check.backward.aiming import Point
 from stepgrad.check.backward.mistakes.cached import derivative_from_output
 from stepgrad.check.backward.mistakes.mistake import Example, Family, Guess, Mistake
 from stepgrad.check.backward.mistakes.networks import softmax_alone, square_layers, two_layers
-from stepgrad.check.backward.scene import Point, Scene, Span
+from stepgrad.check.backward.scene import Scene
+from stepgrad.check.backward.spans import Span
 from stepgrad.tensor import Array
 
 

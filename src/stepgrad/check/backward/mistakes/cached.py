@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stepgrad.check.backward.aiming import Point
+from stepgrad.check.backward.comparing import ratio
 from stepgrad.check.backward.mistakes.mistake import Example, Family, Guess, Mistake
 from stepgrad.check.backward.mistakes.networks import square_layers, two_layers
-from stepgrad.check.backward.scene import Point, Scene, ratio
+from stepgrad.check.backward.scene import Scene
 from stepgrad.tensor import Array
 
 # --- exchanging what is read

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from stepgrad.check.backward.aiming import Point
+from stepgrad.check.backward.comparing import agree
+from stepgrad.check.backward.mentions import mentions
 from stepgrad.check.backward.mistakes.cached import other_values
 from stepgrad.check.backward.mistakes.mistake import Example, Family, Guess, Mistake
 from stepgrad.check.backward.mistakes.networks import two_layers
-from stepgrad.check.backward.scene import Point, Scene, agree, mentions
+from stepgrad.check.backward.scene import Scene
 from stepgrad.tensor import Array
 
 _RETURN = 'return {"W1": dW1, "b1": db1, "W2": dW2, "b2": db2}'

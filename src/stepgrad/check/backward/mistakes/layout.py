@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from stepgrad.check.backward.aiming import Point
 from stepgrad.check.backward.mistakes.mistake import Example, Family, Guess, Mistake
 from stepgrad.check.backward.mistakes.networks import batch_norm, square_layers, two_layers
-from stepgrad.check.backward.scene import Point, Scene
+from stepgrad.check.backward.scene import Scene
 from stepgrad.tape.equation import Equation
 from stepgrad.tensor import Array
 

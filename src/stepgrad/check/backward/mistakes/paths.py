@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from stepgrad.check.backward.aiming import Point
 from stepgrad.check.backward.mistakes.mistake import Example, Family, Guess, Mistake
 from stepgrad.check.backward.mistakes.networks import residual, square_layers, two_layers
-from stepgrad.check.backward.scene import Point, Scene
+from stepgrad.check.backward.scene import Scene
 from stepgrad.tensor import Array
 
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from stepgrad.check.backward.aiming import Point
+from stepgrad.check.backward.comparing import ratio
 from stepgrad.check.backward.mistakes.mistake import Example, Family, Guess, Mistake
 from stepgrad.check.backward.mistakes.networks import mean_at_parameters, softmax_alone, square_layers, two_layers
-from stepgrad.check.backward.scene import Point, Scene, ratio
+from stepgrad.check.backward.scene import Scene
 from stepgrad.tape.equation import LITERAL
 from stepgrad.tensor import Array
 
@@ -146,7 +148,7 @@ def _dividing(scene: Scene, lengths: dict[int, int], what: str) -> Iterator[Gues
 
 def _constant_factor(scene: Scene) -> Iterator[Guess]:
     found = factors(scene)
-    if found and max(abs(f - found[0]) for f in found) < 1e-7 * abs(found[0]):
+    if found and max(abs(f - found[0]) for f in found) < 1e-7 * abs(found[0]) and abs(found[0] - 1) > 1e-7:
         yield times(lambda p: found[0], f"it is {found[0]:.6g} times the gradient, at every point")
 
 
