@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.mistakes.score import PairRow, Row
 
 HERE = Path(__file__).parent
+MOST_FAILURES = 200
 TARGETS = {"detected": 1.0, "line": 0.99, "first": 0.95, "three": 0.99}
 
 
@@ -137,7 +138,9 @@ def _failures(results: Results) -> str:
         right = "/".join(map(str, row.lines))
         lines.append([row.network, row.mistake, f"`{_short(row.change)}`", right, f"{said(row)}, {place}", _flags(row)])
     head = ["network", "planted", "change", "lines", "answer", "what is wrong"]
-    parts = [table(head, lines) if lines else "Nothing."]
+    parts = [table(head, lines[:MOST_FAILURES]) if lines else "Nothing."]
+    if len(lines) > MOST_FAILURES:
+        parts.append(f"{len(lines) - MOST_FAILURES} more are in `results.json`.")
     missed = [pair for pair in results.pairs if not pair.both]
     if missed:
         cells = [
