@@ -43,10 +43,11 @@ SHRUNK = Threshold(
     "norm of the weights at the end, over that at the beginning",
     0.3,
     False,
-    "training without a penalty makes weights larger; judged where the penalty's gradient is a third of the loss's",
+    "training without a penalty makes weights larger; judged where the penalty is at least a third of what the other "
+    "threshold asks for",
 )
 PART = Threshold(
-    "penalty's part of the loss (median of the sampled steps)",
+    "penalty's part of the loss (median of the sampled steps; of the first, where the weights have shrunk)",
     0.7,
     True,
     "what is minimised is then mainly the size of the weights",
@@ -150,8 +151,7 @@ def _decay(run: Run) -> Finding | None:
     else:
         threshold, says = PENALTY, "times the gradient of the loss"
         ratio = middle(s.decay_norm / s.gradient_norm for s in first_part(run, 0.5) if s.gradient_norm > 0)
-    ending = late(run)
-    shrunk = ending[-1].weight_norm / run.samples[0].weight_norm if ending and run.samples[0].weight_norm else 1.0
+    shrunk = _shrunk(run)
     if not threshold.holds(ratio) and not (SHRUNK.holds(shrunk) and ratio > threshold.value / 3):
         return None
     penalty, loss = middle(s.penalty for s in run.samples), middle(s.loss for s in run.samples)
@@ -170,6 +170,12 @@ def _decay(run: Run) -> Finding | None:
     )
 
 
+def _shrunk(run: Run) -> float:
+    """The norm of the weights at the end, over that at the beginning; 1 where it was not seen."""
+    ending, first = late(run), run.samples[0].weight_norm
+    return ending[-1].weight_norm / first if ending and first else 1.0
+
+
 def _term(run: Run) -> Finding | None:
     """Terms of the loss that depend on parameters only."""
     shares = []
@@ -177,14 +183,19 @@ def _term(run: Run) -> Finding | None:
         whole = sum(abs(part.value) for part in sample.loss_parts)
         if whole > 0:
             shares.append(sum(abs(part.value) for part in sample.loss_parts if part.penalty) / whole)
-    share = middle(shares)
-    if not PART.holds(share):
+    if not shares:
+        return None
+    # Where it has drawn the weights to 0, the penalty itself is small.
+    first, shrunk = shares[0], _shrunk(run)
+    share = max(middle(shares), first if SHRUNK.holds(shrunk) else 0.0)
+    if not (PART.holds(share) or (SHRUNK.holds(shrunk) and first > PART.value / 3)):
         return None
     texts = dict.fromkeys(part.text for sample in run.samples for part in sample.loss_parts if part.penalty)
     return Finding(
         f"{percent(share)} of the loss is the penalty {' and '.join(texts)}",
         (
             Evidence(PART.what, share, PART, "%"),
+            Evidence(SHRUNK.what, shrunk, SHRUNK),
             Evidence(LEARNT.what, remaining(run), LEARNT),
             Evidence("loss (median)", middle(s.loss for s in run.samples)),
         ),
