@@ -133,6 +133,21 @@ def aimed_at(point: Point, target: int) -> Point | None:
     return None
 
 
+def one_convention(points: list[Point]) -> list[Point]:
+    """The points with right values by one convention: the mean over the examples is in all of them, or in none.
+
+    Where only the numbers of one point are known, its right value may have been taken with the mean and those of
+    the others without; but the user's code is the same everywhere.
+    """
+    without = [bool(p.batch) and abs(p.scale - (p.batch or 0)) < 1e-9 * p.scale for p in points]
+    if 2 * sum(without) <= len(points):
+        return points
+    return [
+        replace(p, right=p.right * p.batch, scale=float(p.batch)) if p.batch and abs(p.scale - 1) < 1e-9 else p
+        for p in points
+    ]
+
+
 def _reshape(shape: tuple[int, ...]) -> Callable[[Array], Array]:
     return lambda value: value.reshape(shape)
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from stepgrad.check.backward.aiming import Point, aimed_at, batch_lengths, multiples, targets
+from stepgrad.check.backward.aiming import Point, aimed_at, batch_lengths, multiples, one_convention, targets
 from stepgrad.check.backward.clue import Clue, Sighting
 from stepgrad.check.backward.comparing import TOLERANCE, agree
 from stepgrad.check.backward.mentions import mentions
@@ -72,7 +72,7 @@ class Scene:
         first = self.points[0]
         self.boundary = self._known(first, target)
         inside, self.read = first.tapes.between(target, self.boundary)
-        self.points = [replace(p, inside=tuple(inside)) for p in aimed if p]
+        self.points = one_convention([replace(p, inside=tuple(inside)) for p in aimed if p])
 
     known_names: Mapping[int, str] = MappingProxyType({})
     boundary: frozenset[int] = frozenset()

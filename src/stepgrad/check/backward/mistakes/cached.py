@@ -211,17 +211,33 @@ def _mutated(scene: Scene) -> Iterator[Guess]:
     held = scene.holding
     if held is not None and held not in scene.parameters and _IN_PLACE.search(scene.clue.code):
         yield Guess(lambda p: np.asarray(p.wrong), f"{scene.name(held)} is changed in place, and read again later")
-    if "cache-changed" in scene.clue.facts:
-        yield from other_values(scene, "{} is no longer what the forward pass computed when it is read")
+    yield from other_values(scene, "{} is no longer what the forward pass computed when it is read", changed=True)
 
 
 _IN_PLACE = re.compile(r"[-+*/@]=|\[.*\]\s*=[^=]")
 
 
-def other_values(scene: Scene, text: str) -> Iterator[Guess]:
-    """What the line computes with the values that the user's variables hold, where those are not forward's."""
+def other_values(scene: Scene, text: str, changed: bool) -> Iterator[Guess]:
+    """What the line computes with the values that the user's variables hold, where those are not forward's.
+
+    Args:
+        scene: the line.
+        text: what to say, with the name to go in.
+        changed: those that were right at first and have been changed since; else those that never were right.
+    """
+    names = {scene.name(i): i for i in scene.named}
     parameters = {scene.name(i) for i in scene.parameters}
-    yield from _from(scene, lambda p: {k: v for k, v in p.sighting.others.items() if k not in parameters}, text)
+
+    def was_right(point: Point, name: str) -> bool:
+        before = point.sighting.known.get(name)  # what an earlier line read
+        right_then = name in names and before is not None and np.array_equal(before, point.value(names[name]))
+        return right_then or "cache-changed" in scene.clue.facts
+
+    yield from _from(
+        scene,
+        lambda p: {k: v for k, v in p.sighting.others.items() if k not in parameters and was_right(p, k) == changed},
+        text,
+    )
 
 
 def _updated(scene: Scene) -> Iterator[Guess]:
@@ -236,10 +252,11 @@ def _updated(scene: Scene) -> Iterator[Guess]:
         yield Guess(lambda p: np.asarray(p.wrong), f"{scene.name(held)} is updated before the backward pass is done")
     for i in scene.read_forward():
         if i in scene.parameters and i in scene.tapes.gradients and i != scene.goal:
-            rate = _rate(scene, i)
-            if rate is not None:
+            step = _rate(scene, i)
+            if step is not None:
+                rate, gradient = step
                 yield Guess(
-                    lambda p, i=i, rate=rate: p.edited({i: p.value(i) - rate * p.gradient(i)}),
+                    lambda p, i=i, rate=rate, g=gradient: p.edited({i: p.value(i) - rate * g(p)}),
                     _UPDATED.format(scene.name(i)) + f": a step of {rate:.4g} along its gradient",
                 )
 
@@ -254,17 +271,26 @@ def _stepped(point: Point, parameter: int) -> bool:
     return ratio(point.wrong - point.right, point.gradient(parameter), 1e-6) is not None
 
 
-def _rate(scene: Scene, i: int) -> float | None:
-    """The learning rate of an update of the parameter at i that would explain the wrong value."""
-    found = []
-    for p in scene.points:
-        if p.wrong is None or p.wrong.shape != p.right.shape:
-            return None
-        rate = ratio(p.right - p.wrong, p.edited({i: p.value(i) + p.gradient(i)}) - p.right, 1e-6)
-        if rate is None:
-            return None
-        found.append(rate)
-    return found[0] if max(abs(rate - found[0]) for rate in found) < 1e-5 * abs(found[0]) else None
+def _rate(scene: Scene, i: int) -> tuple[float, Value] | None:
+    """The learning rate of an update of the parameter at i that would explain the wrong value; and along what."""
+    name = "d" + scene.name(i)
+    # The user's own gradient first: by their convention it may be another multiple of the true one than the line is.
+    gradients: tuple[Value, ...] = (lambda p: p.sighting.known[name], lambda p: p.gradient(i))
+    for gradient in gradients:
+        try:
+            found = [_rate_at(p, i, gradient(p)) for p in scene.points]
+        except (KeyError, ValueError):
+            continue
+        rates = [rate for rate in found if rate is not None]
+        if len(rates) == len(found) and max(abs(rate - rates[0]) for rate in rates) < 1e-5 * abs(rates[0]):
+            return rates[0], gradient
+    return None
+
+
+def _rate_at(point: Point, i: int, gradient: Array) -> float | None:
+    if point.wrong is None or point.wrong.shape != point.right.shape:
+        return None
+    return ratio(point.right - point.wrong, point.edited({i: point.value(i) + gradient}) - point.right, 1e-6)
 
 
 def _rounded(scene: Scene) -> Iterator[Guess]:

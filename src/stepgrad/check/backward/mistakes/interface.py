@@ -38,8 +38,7 @@ def _refused(point: Point) -> Array:
 
 def _disagrees(scene: Scene) -> Iterator[Guess]:
     """A line that reads the cache, and gets something else than the forward pass computed under that name."""
-    if "cache-changed" not in scene.clue.facts:
-        yield from other_values(scene, "the cache holds something else under the name {} than forward computed")
+    yield from other_values(scene, "the cache holds something else under the name {} than forward computed", False)
     held, code = scene.holding, scene.clue.code
     unpacked = re.match(r"[^=]*,[^=]*=", code) is not None
     if held is None or scene.first.wrong is None or not (unpacked or re.search(r"=.*(\[|\.)", code)):

@@ -128,7 +128,7 @@ _DIVIDING = re.compile(r"/=?\s*\(?(len\(|[\w.\[\]]*\.(shape|size))")
 
 def _dividing(scene: Scene, lengths: dict[int, int], what: str) -> Iterator[Guess]:
     n, m = lengths[id(scene.first)], scene.first.batch
-    told = _DIVIDES.search(scene.clue.code) is not None
+    told = _DIVIDES.search(scene.clue.code) is not None or ("/" in scene.clue.code and n in scene.clue.loop.values())
     varies = told or len(set(lengths.values())) > 1
     if n <= 1:
         return
