@@ -147,10 +147,12 @@ def findings_of(judge: Judge) -> list[Finding]:
         if blame is None or any(b.key == blame.key and b.name == blame.name for b in blames):
             break
         blames.append(blame)
-        findings.append(diagnose(judge, blame))
-        for plan, seen, right in zip(judge.plans, blame.seen, blame.right, strict=True):
-            plan.update({(blame.key, s.count): v for s, v in zip(seen, right, strict=True)})
-        if blame.enough:
+        diagnosis = diagnose(judge, blame)
+        findings.append(diagnosis.finding)
+        for number, plan in enumerate(judge.plans):
+            plan.update(blame.plan(number))
+        judge.edits += diagnosis.edits
+        if blame.enough or not (blame.seen[0] or diagnosis.edits):
             break
     return findings
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from stepgrad.check.backward.judging import RIGHT, Blame, Judge
 from stepgrad.check.backward.matching import UNKNOWN, Match, match
 from stepgrad.check.backward.repairs import Repair, Scope, repairs, scope_of
 from stepgrad.check.backward.report import Finding
-from stepgrad.check.backward.running import Key, Run
+from stepgrad.check.backward.running import Key, Run, Seen
 from stepgrad.check.backward.watching import Edit, Site, Source, source_of
 from stepgrad.tensor import Array
 
@@ -22,7 +23,20 @@ SECONDS = 0.25
 """How long to look for a repair of one line."""
 
 
-def diagnose(judge: Judge, blame: Blame, facts: frozenset[str] = frozenset()) -> Finding:
+@dataclass(frozen=True)
+class Diagnosis:
+    """A finding, and how to go on looking for more.
+
+    Attributes:
+        finding: the finding.
+        edits: what mends it, where no value can be put in its place.
+    """
+
+    finding: Finding
+    edits: tuple[Edit, ...] = ()
+
+
+def diagnose(judge: Judge, blame: Blame, facts: frozenset[str] = frozenset()) -> Diagnosis:
     """Names the mistake of a line, and writes the line as it should be.
 
     Args:
@@ -32,25 +46,25 @@ def diagnose(judge: Judge, blame: Blame, facts: frozenset[str] = frozenset()) ->
     """
     runs = [judge.run(i, scope_at=blame.key) for i in range(len(judge.spots))]
     repaired = repaired_line(judge, blame, runs)
-    site = blame.site if repaired is None else repaired[0]
+    key, repair = repaired or (blame.key, None)
+    site = judge.runner.sites[key]
     matches = match(clue_of(judge, blame, runs, facts))
     names = [m.mistake for m in matches]
-    repair = None if repaired is None else repaired[1]
     if repair and repair.mistake and repair.mistake not in names:
         names = [n for n in names if n != UNKNOWN] + [repair.mistake]
     first = matches[0]
-    fix = None if repaired is None else fixed(site, repair, source_at(judge, repaired[2]))
-    return Finding(
-        gradient=_called(blame.name),
+    finding = Finding(
+        gradient=_called(blame.name if key == blame.key or not site.names else site.names[0]),
         line=site.line,
         code=site.code,
         mistake=names[0],
         candidates=tuple(names),
-        fix=fix or first.fix,
+        fix=fixed(site, repair, source_at(judge, key)) or first.fix,
         evidence=_evidence(blame, first),
         text=first.detail,
         file=site.file,
     )
+    return Diagnosis(finding, () if repair is None or blame.seen[0] else repair.edits)
 
 
 def _called(name: str) -> str:
@@ -58,6 +72,8 @@ def _called(name: str) -> str:
 
 
 def _evidence(blame: Blame, first: Match) -> dict[str, Any]:
+    if not blame.seen[0]:
+        return dict(first.evidence)
     wrong, right = blame.seen[0][0].value, blame.right[0][0]
     found: dict[str, Any] = {"shape": wrong.shape, "right shape": right.shape, **first.evidence}
     if wrong.shape == right.shape:
@@ -72,12 +88,18 @@ def clue_of(judge: Judge, blame: Blame, runs: Sequence[Run], facts: frozenset[st
     """What the matcher works on: the first wrong value of the line at each point."""
     sightings = []
     for number, (spot, run) in enumerate(zip(judge.spots, runs, strict=True)):
-        if not blame.seen[number] or spot.truth is None:
+        if spot.truth is None:
             continue
-        seen, right, known = blame.seen[number][0], blame.right[number][0], blame.targets[number][0]
+        if blame.seen[number]:
+            seen, right, known = blame.seen[number][0], blame.right[number][0], blame.targets[number][0]
+        else:  # the line raised, or was not reached
+            named = judge.indices[number].named(blame.name)
+            if len(named) != 1:
+                continue
+            seen, right, known = None, named[0].value, named[0]
         earlier: dict[str, Array] = {}
         for other in run.seen:
-            if other.key == seen.key and other.count == seen.count:
+            if seen is not None and other.key == seen.key and other.count == seen.count:
                 break
             earlier[other.name.removeprefix("self.")] = other.value
         target = known.equation if known is not None and known.kind == "gradient" else None
@@ -88,7 +110,7 @@ def clue_of(judge: Judge, blame: Blame, runs: Sequence[Run], facts: frozenset[st
             Sighting(
                 truth=spot.truth,
                 right=right,
-                wrong=seen.value,
+                wrong=None if seen is None else seen.value,
                 target=target,
                 known=earlier,
                 others=_others(run.scope),
@@ -97,10 +119,10 @@ def clue_of(judge: Judge, blame: Blame, runs: Sequence[Run], facts: frozenset[st
                 batch_axis=axes[0] if len(axes) == 1 else None,
             )
         )
-    first = blame.seen[0][0]
+    first = blame.seen[0][0] if blame.seen[0] else None
     loop = {n: int(v) for n, v in runs[0].scope.items() if isinstance(v, (int, np.integer)) and n in blame.site.reads}
     return Clue(
-        gradient=_called(first.name).removeprefix("self."),
+        gradient=_called(first.name if first else blame.name).removeprefix("self."),
         sightings=tuple(sightings),
         line=blame.site.line,
         code=blame.site.code,
@@ -111,7 +133,9 @@ def clue_of(judge: Judge, blame: Blame, runs: Sequence[Run], facts: frozenset[st
     )
 
 
-def _position(run: Run, wrong: Any) -> int:
+def _position(run: Run, wrong: Seen | None) -> int:
+    if wrong is None:
+        return len(run.seen)
     return next((i for i, s in enumerate(run.seen) if s.key == wrong.key and s.count == wrong.count), 0)
 
 
@@ -141,27 +165,35 @@ def _others(variables: Mapping[str, Any]) -> dict[str, Array]:
 # --- repairs
 
 
-def repaired_line(judge: Judge, blame: Blame, runs: Sequence[Run]) -> tuple[Site, Repair, Key] | None:
-    """The line whose repair makes the wrong values right: the one that is blamed, or one that it reads from."""
+def repaired_line(judge: Judge, blame: Blame, runs: Sequence[Run]) -> tuple[Key, Repair] | None:
+    """The line whose repair makes right what is wrong: the one that is blamed, or one that it depends on."""
     deadline = min(judge.deadline, time.perf_counter() + SECONDS)
-    for key in [*_helpers(judge, blame, runs[0]), blame.key]:
+    before, after = _others_to_blame(judge, blame, runs[0])
+    for key in [*before, blame.key, *after]:
         found = first_repair(judge, key, blame, deadline)
         if found is not None:
-            return judge.runner.sites[key], found, key
+            return key, found
     return None
 
 
-def _helpers(judge: Judge, blame: Blame, run: Run) -> Iterator[Key]:
-    """Lines before that made a value that is nothing known, and that the blamed line reads."""
-    position = _position(run, blame.seen[0][0])
-    wanted = set(blame.site.reads)
+def _others_to_blame(judge: Judge, blame: Blame, run: Run) -> tuple[list[Key], list[Key]]:
+    """Lines before the blamed one of which nothing else depends: those whose values look wrong, and the others."""
+    first = blame.seen[0][0] if blame.seen[0] else None
+    position = _position(run, first)
+    influence = judge.influence(blame.key, run)
     classes = judge.classes(run, 0)
+    suspicious: dict[Key, None] = {}
+    others: dict[Key, None] = {}
     for seen, kind in reversed(list(zip(run.seen[:position], classes[:position], strict=True))):
-        site = judge.runner.sites[seen.key]
-        if seen.name.split("[")[0] in wanted and site.function == blame.site.function:
-            wanted |= site.reads
-            if kind != RIGHT and seen.key != blame.key and not judge.indices[0].named(seen.name):
-                yield seen.key
+        if seen.key == blame.key or seen.key in suspicious or seen.key in others:
+            continue
+        named = judge.indices[0].named(seen.name)
+        if named and kind == RIGHT and (first is None or seen.name != first.name):
+            continue
+        if judge.influence(seen.key, run) != influence:
+            continue
+        (suspicious if kind != RIGHT and not named else others)[seen.key] = None
+    return list(suspicious), list(others)
 
 
 def first_repair(judge: Judge, key: Key, blame: Blame | None, deadline: float) -> Repair | None:
@@ -184,8 +216,11 @@ def _mended(judge: Judge, number: int, edits: tuple[Edit, ...], blame: Blame | N
     run = judge.run(number, edits=edits)
     if run.error is not None:
         return False
-    if blame is None or blame.enough:
+    if blame is None or blame.enough or not blame.seen[number]:
         return not judge.wrong(run, number)
+    if blame.mends:
+        before = judge.wrong(judge.run(number), number)
+        return judge.wrong(run, number) <= before - judge.influence(blame.key, judge.run(0))
     values = {(s.key, s.count): s.value for s in run.seen}
     return bool(blame.seen[number]) and all(
         (s.key, s.count) in values and error_of(values[s.key, s.count], right) < judge.tolerance

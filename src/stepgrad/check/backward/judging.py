@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class Blame:
         right: the right ones, for the same.
         targets: the known value that each should be; None where it is none.
         enough: with the right values all gradients are right.
-        edits: a change of the source that was found first, by which the line was found.
+        mends: all those are that depend on the line.
     """
 
     key: Key
@@ -46,7 +47,11 @@ class Blame:
     right: tuple[tuple[Array, ...], ...]
     targets: tuple[tuple[Known | None, ...], ...]
     enough: bool
-    edits: tuple[Edit, ...] = ()
+    mends: bool
+
+    def plan(self, number: int) -> Values:
+        """The right values at a point, to be put in place of the wrong ones."""
+        return {(self.key, s.count): v for s, v in zip(self.seen[number], self.right[number], strict=True)}
 
 
 @dataclass
@@ -66,6 +71,8 @@ class Judge:
     deadline: float
     plans: list[Values] = field(default_factory=list)
     edits: tuple[Edit, ...] = ()
+    _known: dict[Any, str] = field(default_factory=dict)
+    _factors: dict[int, list[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.indices = [Index(spot) for spot in self.spots]
@@ -104,6 +111,12 @@ class Judge:
         return RIGHT if known else self._class(seen, index)
 
     def _class(self, seen: Seen, index: Index) -> str:
+        key = (id(index), seen.name, seen.value.shape, seen.value.tobytes())
+        if key not in self._known:
+            self._known[key] = self._found_class(seen, index)
+        return self._known[key]
+
+    def _found_class(self, seen: Seen, index: Index) -> str:
         if seen.value.size and not seen.value.any():
             return RIGHT if not index.named(seen.name) else self._named(seen, index, [])
         if seen.value.ndim == 0 and not index.named(seen.name):
@@ -140,44 +153,89 @@ class Judge:
         """The next line to blame; None if the gradients are right, or nothing can be found."""
         runs = [self.run(i) for i in range(len(self.spots))]
         wrongs = [self.wrong(run, i) for i, run in enumerate(runs)]
-        if not any(wrongs) and not any(run.error for run in runs):
+        if not any(wrongs):
             return None
+        if runs[0].error is not None:
+            return self._of_error(runs)
         best: Blame | None = None
         best_gain = 0
-        classes = self.classes(runs[0], 0)
-        for key in self._suspects(runs[0], classes):
+        for key, influence in self.suspects(runs[0], wrongs[0]):
             if time.perf_counter() > self.deadline:
                 break
-            blame = self._with_right_values(key, runs)
+            blame = self._with_right_values(key, runs, influence)
             if blame is None:
                 continue
-            if blame.enough:
+            if blame.enough or blame.mends:
                 return blame
             gain = self._gain(blame, wrongs, runs)
             if gain > best_gain:
                 best, best_gain = blame, gain
         return best
 
-    def _suspects(self, run: Run, classes: list[str]) -> list[Key]:
-        """Sites in the order in which they are looked at."""
+    def _of_error(self, runs: list[Run]) -> Blame | None:
+        """Where the backward raised: a value before that has a wrong shape or is wrong, or the line that raised."""
+        classes = self.classes(runs[0], 0)
+        named = [
+            s.key for s, c in zip(runs[0].seen, classes, strict=True) if c == WRONG and self.indices[0].named(s.name)
+        ]
+        for key in dict.fromkeys(named):
+            blame = self._with_right_values(key, runs, frozenset())
+            if blame is not None and self.run(0, blame.plan(0)).error is None:
+                return blame
+        line = runs[0].error_line or 0
+        at = [k for k, s in self.runner.sites.items() if s.span[0] <= line <= s.span[2]]
+        if not at:
+            return None
+        site = self.runner.sites[at[-1]]
+        none = tuple(() for _ in self.spots)
+        return Blame(at[-1], site, site.names[0] if site.names else "", none, none, none, False, False)
+
+    def suspects(self, run: Run, wrong: set[str]) -> list[tuple[Key, frozenset[str]]]:
+        """Sites that may be wrong, and which gradients depend on them; the likeliest first.
+
+        A wrong value makes wrong what depends on it. So where one line is to blame, it is one on which
+        all wrong gradients depend and no right one; where there are several, one on which only wrong ones do.
+        """
+        classes = self.classes(run, 0)
         ranked: dict[Key, tuple[int, int]] = {}
         for i, (seen, kind) in enumerate(zip(run.seen, classes, strict=True)):
             if kind != RIGHT:
                 rank = _RANKS[kind], i
                 ranked[seen.key] = min(rank, ranked.get(seen.key, rank))
-        suspects = sorted(ranked, key=lambda key: ranked[key])
-        if run.error_line is not None:
-            at = [k for k, s in self.runner.sites.items() if s.span[0] <= run.error_line <= s.span[2]]
-            suspects = [k for k in suspects if k not in at] + at
-        return suspects
+        found = []
+        for key, (rank, order) in ranked.items():
+            influence = self.influence(key, run)
+            if run.error is None and not influence:
+                continue
+            fit = 0 if influence == wrong else 1 if influence <= wrong else 2
+            found.append(((fit, rank, order), key, influence))
+        found.sort(key=lambda entry: entry[0])
+        return [(key, influence) for _, key, influence in found]
 
-    def _with_right_values(self, key: Key, runs: list[Run]) -> Blame | None:
+    def influence(self, key: Key, run: Run) -> frozenset[str]:
+        """The inputs whose gradients depend on what a site computes; all where that can't be seen."""
+        if run.error is not None:
+            return frozenset(self.spots[0].right)
+        other = self.runner.run(self.spots[0], self.plans[0], self.edits, disturbed=key)
+        if other.error is not None:
+            return frozenset(run.gradients)
+        return frozenset(
+            name
+            for name in self.spots[0].right
+            if name in run.gradients
+            and name in other.gradients
+            and not np.array_equal(run.gradients[name], other.gradients[name])
+        )
+
+    def _with_right_values(self, key: Key, runs: list[Run], influence: frozenset[str]) -> Blame | None:
         """The site with right values in place of wrong ones, if right ones can be found."""
         found = [self._right_values(key, i, run) for i, run in enumerate(runs)]
         if not found[0]:
             return None
         plans: list[Values] = [{(key, s.count): v for s, v, _ in part} for part in found]
-        enough = all(not self.wrong(self.run(i, plan), i) for i, plan in enumerate(plans))
+        left = [self.wrong(self.run(i, plan), i) for i, plan in enumerate(plans)]
+        enough = not any(left)
+        mends = all(influence.isdisjoint(wrong) for wrong in left)
         return Blame(
             key,
             self.runner.sites[key],
@@ -186,6 +244,7 @@ class Judge:
             tuple(tuple(v for _, v, _ in part) for part in found),
             tuple(tuple(k for _, _, k in part) for part in found),
             enough,
+            mends,
         )
 
     def _right_values(self, key: Key, number: int, run: Run) -> list[tuple[Seen, Array, Known | None]]:
@@ -249,8 +308,7 @@ class Judge:
         return right, sum(c == RIGHT for c in self.classes(run, number))
 
     def _gain(self, blame: Blame, wrongs: list[set[str]], runs: list[Run]) -> int:
-        plan = {(blame.key, s.count): v for s, v in zip(blame.seen[0], blame.right[0], strict=True)}
-        after = self.run(0, plan)
+        after = self.run(0, blame.plan(0))
         gained = len(wrongs[0]) - len(self.wrong(after, 0))
         return (
             1000 * gained
@@ -260,6 +318,8 @@ class Judge:
 
     def _conventions(self, number: int) -> list[float]:
         """By what the user's gradients are multiplied with, as far as their names tell; 1 first."""
+        if number in self._factors:
+            return self._factors[number]
         found: dict[float, int] = {}
         index = self.indices[number]
         for seen in self.run(number).seen:
@@ -270,7 +330,8 @@ class Judge:
                 if e.known.kind == "gradient" and e.known.number in numbers and e.factor != 1.0:
                     found[e.factor] = found.get(e.factor, 0) + 1
                     break
-        return [1.0, *sorted(found, key=lambda f: -found[f])[:2]]
+        self._factors[number] = [1.0, *sorted(found, key=lambda f: -found[f])[:2]]
+        return self._factors[number]
 
 
 _RANKS = {WRONG: 0, OTHER: 1, PART: 1, SCALED: 2}

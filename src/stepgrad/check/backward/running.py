@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType, FunctionType
 from typing import Any
 
 import numpy as np
 
-from stepgrad.check.backward.calling import copied
+from stepgrad.check.backward.calling import Context, copied
 from stepgrad.check.backward.subject import Subject
 from stepgrad.check.backward.truth import IN_PLACE, Truth
 from stepgrad.check.backward.watching import Edit, Site, Watched, watched, watching
@@ -37,6 +37,7 @@ class Seen:
         name: what the user calls it, as in dW2.
         value: a copy.
         whole: it is a whole array of which the line changed a part.
+        cached: that array belongs to what the forward pass returned.
     """
 
     key: Key
@@ -44,6 +45,7 @@ class Seen:
     name: str
     value: Array
     whole: bool = False
+    cached: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +108,7 @@ class Runner:
     _edited: dict[Any, list[Watched] | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.state = KeptState(self.functions)
         for function in self.functions:
             made = watched(function)
             if made is not None:
@@ -119,6 +122,7 @@ class Runner:
         edits: Sequence[Edit] = (),
         context: Any = None,
         scope_at: Key | None = None,
+        disturbed: Key | None = None,
     ) -> Run:
         """Runs the backward once on fresh copies.
 
@@ -128,14 +132,16 @@ class Runner:
             edits: changes to the source, all in one function.
             context: run on this very context instead of a copy of the spot's.
             scope_at: the site whose local variables are wanted.
+            disturbed: a site whose values are changed a little, to see what depends on them.
         """
         functions = self.plain if not edits else self._with(tuple(edits))
         if functions is None:
             return Run([], {}, SyntaxError("the edit is not Python"))
-        hook = _Recorder(spot.subject, plan or {}, scope_at)
+        hook = _Recorder(spot.subject, plan or {}, scope_at, disturbed)
         context = copied(spot.context) if context is None else context
+        hook.cached = {id(array) for array in arrays_in(context)}
         try:
-            with watching(functions, hook), np.errstate(all="ignore"):
+            with self.state, watching(functions, hook), np.errstate(all="ignore"):
                 gradients = spot.subject.backward(spot.inputs, context, copied(spot.downstream))
         except ArgumentError:  # it could not be called
             raise
@@ -168,6 +174,63 @@ class Runner:
         return lines[-1] if lines else None
 
 
+def arrays_in(value: Any) -> Iterator[Array]:
+    """The arrays in nested containers."""
+    todo = [value]
+    while todo:
+        held = todo.pop()
+        if isinstance(held, np.ndarray):
+            yield held
+        elif isinstance(held, Context):
+            todo.extend(held.returned)
+        elif isinstance(held, (list, tuple)):
+            todo.extend(held)
+        elif isinstance(held, dict):
+            todo.extend(held.values())
+
+
+def _disturbed(value: Array, seed: int) -> Array | None:
+    """A value a little different from this one in every element."""
+    drawn = np.random.default_rng(seed + 1).uniform(0.5, 1.0, value.shape)
+    if value.dtype.kind == "b":
+        return np.asarray(value ^ (drawn > 0.75))
+    if value.dtype.kind in "iu":
+        return np.asarray(value + 1) if value.ndim == 0 else None
+    if value.dtype.kind != "f":
+        return None
+    spread = float(np.max(np.abs(value), initial=0.0)) or 1.0
+    return np.asarray(value + 0.1 * spread * drawn, value.dtype)
+
+
+class KeptState:
+    """Puts what the user's functions keep between calls (global dicts, lists and arrays) back after each run."""
+
+    def __init__(self, functions: Sequence[FunctionType]) -> None:
+        spaces = {id(f.__globals__): f.__globals__ for f in functions}
+        self._held: list[tuple[Any, Any]] = [
+            (value, copied(value))
+            for space in spaces.values()
+            for name, value in list(space.items())
+            if type(value) in (dict, list, np.ndarray) and not name.startswith("__")
+        ]
+        for function in functions:
+            self._held += [(v, copied(v)) for v in function.__defaults__ or () if type(v) in (dict, list, np.ndarray)]
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *error: object) -> None:
+        for value, before in self._held:
+            fresh = copied(before)
+            if isinstance(value, dict):
+                value.clear()
+                value.update(fresh)
+            elif isinstance(value, list):
+                value[:] = fresh
+            elif value.flags.writeable:
+                value[...] = fresh
+
+
 def _users_frame() -> FrameType:
     """The innermost frame that is not of this file."""
     frame = sys._getframe(1)
@@ -189,9 +252,10 @@ def key_of(plain: Watched, number: int) -> Key:
 class _Recorder:
     """The hook: notes copies of what is assigned, and exchanges what the plan says."""
 
-    def __init__(self, subject: Subject, plan: Plan, scope_at: Key | None) -> None:
-        self.subject, self.plan, self.scope_at = subject, plan, scope_at
+    def __init__(self, subject: Subject, plan: Plan, scope_at: Key | None, disturbed: Key | None) -> None:
+        self.subject, self.plan, self.scope_at, self.disturbed = subject, plan, scope_at, disturbed
         self.scope: dict[str, Any] = {}
+        self.cached: set[int] = set()
         self.seen: list[Seen] = []
         self._counts: dict[Key, int] = {}
         self._latest: dict[Key, int] = {}
@@ -204,14 +268,15 @@ class _Recorder:
             return value
         count = self._counts.get(site, 0)
         self._counts[site] = count + 1
-        other = self.plan.get((site, count))
+        other = self.plan.get((site, count)) if site != self.disturbed else _disturbed(array, count)
         if other is not None:
             if whole and isinstance(value, np.ndarray) and value.shape == other.shape:
                 value[...] = other
                 array = value
             else:
                 array, value = other, self.subject.as_given(other.copy(), value)
-        seen = Seen(site, count, name, np.array(array), whole)
+        of_cache = whole and isinstance(value, np.ndarray) and not self.cached.isdisjoint((id(value), id(value.base)))
+        seen = Seen(site, count, name, np.array(array), whole, of_cache)
         if count >= _MOST_SEEN and site in self._latest:
             self.seen[self._latest[site]] = seen
         else:
