@@ -33,8 +33,8 @@ def report(results: Sequence[Result], seconds: float) -> str:
     parts = [
         "# Health: trainings with planted faults, and healthy ones",
         about,
-        "Thresholds of `sg.health` were tuned on the tuning half; **what counts is the reporting half**. What the "
-        "words mean stands in [README.md](README.md).",
+        "Thresholds of `sg.health` may be tuned on the tuning half only; **what counts is the reporting half**. What "
+        "the words mean stands in [README.md](README.md).",
         "## Tools compared",
         tables.summary(results),
         "Of the other tools, a rule is quiet if it accuses at most "
@@ -67,7 +67,9 @@ def tuning_report(results: Sequence[Result]) -> str:
 
 def plain(result: Result) -> dict[str, Any]:
     """A result for the JSON file."""
-    said = {tool: {"alarms": s.alarms, "first": s.first, "problem": s.problem} for tool, s in result.said.items()}
+    said: dict[str, Any] = {tool: s.alarms for tool, s in result.said.items()}
+    ours = result.said[OURS]
+    said[OURS] = {"verdicts": ours.alarms, "first": ours.first, "problem": ours.problem}
     return {
         "name": result.name,
         "fault": result.fault,
@@ -97,7 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         text = report(results, time.perf_counter() - begin)
         (HERE / "results.md").write_text(text, encoding="utf-8")
-        (HERE / "results.json").write_text(json.dumps([plain(r) for r in results], indent=1) + "\n", encoding="utf-8")
+        (HERE / "results.json").write_text(
+            "[\n" + ",\n".join(json.dumps(plain(r)) for r in results) + "\n]\n", encoding="utf-8"
+        )
         print(text)
     if unsound:
         print("not what they are meant to be:", *unsound, sep="\n", file=sys.stderr)

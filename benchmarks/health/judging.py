@@ -102,8 +102,7 @@ def _watched(training: Training) -> tuple[Outcome, Said]:
             return outcome, Said((), (), frozenset(), "nothing was recorded")
         diagnosis = diagnose(outcome.run)
     except Exception as error:
-        problem = f"it raised {type(error).__name__}: {error}".splitlines()[0]
-        return run(training, health=False), Said((), (), frozenset(), problem)
+        return run(training, health=False), Said((), (), frozenset(), f"it raised {type(error).__name__}")
     names = tuple(verdict.name for top in diagnosis.verdicts for _, verdict in top.walk())
     first = tuple(verdict.name for verdict in diagnosis.verdicts)
     return outcome, Said(names, first, frozenset(names), outcome.run.problem)
