@@ -56,7 +56,7 @@ def _entry(mistake: Mistake) -> Iterator[str]:
 
 
 def _ranks() -> Iterator[str]:
-    rows = []
+    rows: list[str] = []
     for reason, names in RANKS:
         listed = ", ".join(f"`{name}`" for name in names)
         text = textwrap.fill(f"{reason} {listed}", _WIDTH - 3, break_long_words=False, break_on_hyphens=False)
