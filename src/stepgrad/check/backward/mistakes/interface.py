@@ -46,7 +46,7 @@ def _disagrees(scene: Scene) -> Iterator[Guess]:
     names = {scene.name(held), scene.base(held), scene.gradient}
     if not unpacked and names.isdisjoint(mentions(code.partition("=")[2], scene.clue.loop)):
         return
-    namesake = any(
+    namesake = bool(scene.clue.loop) and any(  # the same name at another time step or layer
         i != held and scene.base(i) == scene.base(held) and agree(scene.first.wrong, scene.first.value(i))
         for i in scene.named
     )
