@@ -9,7 +9,8 @@ import numpy as np
 
 from stepgrad.check.backward.aiming import Point
 from stepgrad.check.backward.comparing import ratio
-from stepgrad.check.backward.mistakes.cached import differences, exchanged
+from stepgrad.check.backward.mistakes.cached import exchanged
+from stepgrad.check.backward.mistakes.differences import differences
 from stepgrad.check.backward.mistakes.mistake import Example, Family, Guess, Mistake
 from stepgrad.check.backward.mistakes.networks import batch_norm, dropout, square_layers, two_layers
 from stepgrad.check.backward.mistakes.scale import factors
