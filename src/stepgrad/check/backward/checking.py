@@ -12,7 +12,8 @@ import numpy as np
 from stepgrad.check.backward import points
 from stepgrad.check.backward.adapters import adapted, at_other_points, functions_of_class, nothing_to_check
 from stepgrad.check.backward.calling import subject_of
-from stepgrad.check.backward.diagnosing import diagnose
+from stepgrad.check.backward.diagnosing import by_repair, diagnose
+from stepgrad.check.backward.facts import Fact, facts_of
 from stepgrad.check.backward.interface import interface_remarks
 from stepgrad.check.backward.judging import Blame, Judge, gradient_error, wrong_gradients
 from stepgrad.check.backward.report import BackwardReport, Finding, GradientCheck
@@ -110,18 +111,48 @@ def check_subjects(subjects: Sequence[Subject], tolerance: float, rng: np.random
         same_shapes, failed = same_shapes[1:], []
     checks = _checks(spots, runs, same_shapes, tolerance)
     reference = "finite differences"
-    found = [_finding(first, remark) for remark in remarks]
     difference = max((spots[i].difference for i in same_shapes), default=0.0)
-    if not failed:
-        return BackwardReport(
-            not found, tuple(found), checks, len(same_shapes), reference, difference, notes=tuple(notes)
-        )
-    chosen = [i for i in same_shapes if i in failed][-1:]
-    chosen += [i for i in range(len(spots)) if i not in same_shapes and not _broken(runs[i], runs[chosen[0]])]
-    chosen += [i for i in reversed(failed) if i not in chosen][: 3 - len(chosen)]
-    judge = Judge(runner, [spots[i] for i in chosen], tolerance, time.perf_counter() + SECONDS)
-    findings = (*found, *findings_of(judge))
-    return BackwardReport(False, findings, checks, len(same_shapes), reference, difference, notes=tuple(notes))
+    facts = facts_of(runner, spots[same_shapes[0]], runs[same_shapes[0]])
+    found: list[Finding] = []
+    if failed:
+        chosen = failed[-1:]
+        chosen += [i for i in range(len(spots)) if i not in same_shapes and not _broken(runs[i], runs[chosen[0]])]
+        chosen += [i for i in reversed(failed) if i not in chosen][: 3 - len(chosen)]
+        judge = Judge(runner, [spots[i] for i in chosen], tolerance, time.perf_counter() + SECONDS)
+        found = findings_of(judge, facts)
+        found = found or [last_resort(runner, spots[failed[-1]], runs[failed[-1]], tolerance)]
+    lines = {f.line for f in found}
+    apart = [fact.finding(runner.sites.get(fact.key) if fact.key else None) for fact in facts]
+    found = [*(f for f in apart if f.line not in lines and _comes_first(f, found)), *found]
+    found += [_finding(first, remark) for remark in remarks]
+    return BackwardReport(not found, tuple(found), checks, len(same_shapes), reference, difference, notes=tuple(notes))
+
+
+def _comes_first(fact: Finding, found: Sequence[Finding]) -> bool:
+    """Whether a fact is worth telling beside the lines that were found."""
+    return not found or fact.mistake in ("cache-mutated", "not-deterministic", "not-reset-between-calls")
+
+
+def last_resort(runner: Runner, spot: Spot, run: Run, tolerance: float) -> Finding:
+    """A finding where no line can be told: the error, or the last line that computed a gradient that is wrong."""
+    if run.error is not None:
+        at = [s for s in runner.sites.values() if s.span[0] <= (run.error_line or 0) <= s.span[2]]
+        code = at[0].code if at else ""
+        text = f"it raises {type(run.error).__name__}: {run.error}"
+        return Finding(None, run.error_line, code, "unknown", ("unknown",), None, {}, text, spot.subject.file)
+    wrong = sorted(wrong_gradients(run, spot, tolerance))
+    name = spot.subject.gradient_names.get(wrong[0], f"d{short_name(wrong[0])}")
+    gradient = spot.subject.as_array(run.gradients.get(wrong[0]))
+    at_line = [
+        s for s in run.seen if gradient is not None and s.value.shape == gradient.shape and (s.value == gradient).all()
+    ]
+    site = runner.sites[at_line[-1].key] if at_line else None
+    right = spot.right[wrong[0]]
+    text = "its value is wrong, and no line could be told apart from the others"
+    if gradient is not None and gradient.shape != right.shape:
+        text = f"its shape is {gradient.shape}, and that of {short_name(wrong[0])} is {right.shape}"
+    line, code = (None, "") if site is None else (site.line, site.code)
+    return Finding(name, line, code, "unknown", ("unknown",), None, {}, text, spot.subject.file)
 
 
 def remarks_of(spot: Spot, run: Run) -> tuple[Remark, ...]:
@@ -129,7 +160,15 @@ def remarks_of(spot: Spot, run: Run) -> tuple[Remark, ...]:
     if run.error is not None:
         return spot.subject.remarks
     known = () if spot.truth is None else tuple(spot.truth.bases.values())
-    return interface_remarks(spot.subject, spot.downstream, spot.right, known)
+    remarks = [
+        r
+        for r in interface_remarks(spot.subject, spot.downstream, spot.right, known)
+        if r.mistake not in _SEEN_BY_LINE or not spot.subject.functions
+    ]
+    return tuple(remarks)
+
+
+_SEEN_BY_LINE = ("not-deterministic", "not-reset-between-calls", "wrong-dtype", "low-precision")
 
 
 def _finding(subject: Subject, remark: Remark) -> Finding:
@@ -138,16 +177,23 @@ def _finding(subject: Subject, remark: Remark) -> Finding:
     )
 
 
-def findings_of(judge: Judge) -> list[Finding]:
+def findings_of(judge: Judge, facts: Sequence[Fact]) -> list[Finding]:
     """The wrong lines, each found with right values in place of the ones before."""
     blames: list[Blame] = []
     findings: list[Finding] = []
     for _ in range(_MOST_BLAMES):
         blame = judge.next()
         if blame is None or any(b.key == blame.key and b.name == blame.name for b in blames):
+            blame = None
+        if blame is None or not (blame.enough or blame.mends or not blame.seen[0]):
+            repaired = by_repair(judge)
+            if repaired is not None:
+                findings.append(repaired.finding)
+                break
+        if blame is None:
             break
         blames.append(blame)
-        diagnosis = diagnose(judge, blame)
+        diagnosis = diagnose(judge, blame, facts)
         findings.append(diagnosis.finding)
         for number, plan in enumerate(judge.plans):
             plan.update(blame.plan(number))

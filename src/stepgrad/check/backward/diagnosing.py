@@ -11,6 +11,7 @@ import numpy as np
 
 from stepgrad.check.backward.clue import Clue, Sighting
 from stepgrad.check.backward.explaining import error_of
+from stepgrad.check.backward.facts import Fact
 from stepgrad.check.backward.judging import RIGHT, Blame, Judge
 from stepgrad.check.backward.matching import UNKNOWN, Match, match
 from stepgrad.check.backward.repairs import Repair, Scope, repairs, scope_of
@@ -19,7 +20,7 @@ from stepgrad.check.backward.running import Key, Run, Seen
 from stepgrad.check.backward.watching import Edit, Site, Source, source_of
 from stepgrad.tensor import Array
 
-SECONDS = 0.25
+SECONDS = 0.4
 """How long to look for a repair of one line."""
 
 
@@ -36,23 +37,25 @@ class Diagnosis:
     edits: tuple[Edit, ...] = ()
 
 
-def diagnose(judge: Judge, blame: Blame, facts: frozenset[str] = frozenset()) -> Diagnosis:
+def diagnose(judge: Judge, blame: Blame, facts: Sequence[Fact] = ()) -> Diagnosis:
     """Names the mistake of a line, and writes the line as it should be.
 
     Args:
         judge: with right values in place for the lines that were blamed before.
         blame: the line.
-        facts: what else was found (see `clue.FACTS`).
+        facts: what was found by comparing runs.
     """
     runs = [judge.run(i, scope_at=blame.key) for i in range(len(judge.spots))]
     repaired = repaired_line(judge, blame, runs)
     key, repair = repaired or (blame.key, None)
     site = judge.runner.sites[key]
-    matches = match(clue_of(judge, blame, runs, facts))
-    names = [m.mistake for m in matches]
-    if repair and repair.mistake and repair.mistake not in names:
+    matches = match(clue_of(judge, blame, runs))
+    names = [fact.mistake for fact in facts if fact.key in (key, blame.key)]
+    names += [m.mistake for m in matches]
+    if repair and repair.mistake:
         names = [n for n in names if n != UNKNOWN] + [repair.mistake]
-    first = matches[0]
+    names = list(dict.fromkeys(names))
+    first = next((m for m in matches if m.mistake == names[0]), matches[0])
     finding = Finding(
         gradient=_called(blame.name if key == blame.key or not site.names else site.names[0]),
         line=site.line,
@@ -84,7 +87,7 @@ def _evidence(blame: Blame, first: Match) -> dict[str, Any]:
 # --- the clue
 
 
-def clue_of(judge: Judge, blame: Blame, runs: Sequence[Run], facts: frozenset[str]) -> Clue:
+def clue_of(judge: Judge, blame: Blame, runs: Sequence[Run]) -> Clue:
     """What the matcher works on: the first wrong value of the line at each point."""
     sightings = []
     for number, (spot, run) in enumerate(zip(judge.spots, runs, strict=True)):
@@ -128,7 +131,6 @@ def clue_of(judge: Judge, blame: Blame, runs: Sequence[Run], facts: frozenset[st
         code=blame.site.code,
         loop=loop,
         earlier=tuple(dict.fromkeys(s.name for s in runs[0].seen[: _position(runs[0], first)])),
-        facts=facts,
         error=None if runs[0].error is None else str(runs[0].error),
     )
 
@@ -194,6 +196,35 @@ def _others_to_blame(judge: Judge, blame: Blame, run: Run) -> tuple[list[Key], l
             continue
         (suspicious if kind != RIGHT and not named else others)[seen.key] = None
     return list(suspicious), list(others)
+
+
+def by_repair(judge: Judge) -> Diagnosis | None:
+    """Where no value can be put in the place of a wrong one: any line of which a repair makes everything right."""
+    runs = [judge.run(i) for i in range(len(judge.spots))]
+    wrong = judge.wrong(runs[0], 0)
+    order = list(dict.fromkeys(s.key for s in reversed(runs[0].seen)))
+    fitting = [key for key in order if judge.influence(key, runs[0]) == wrong]
+    for key in fitting:
+        found = first_repair(judge, key, None, judge.deadline)
+        if found is None:
+            continue
+        site = judge.runner.sites[key]
+        name = found.mistake or UNKNOWN
+        fix = fixed(site, found, source_at(judge, key))
+        text = "written as below, it makes all gradients right"
+        finding = Finding(
+            _called(site.names[0]) if site.names else None,
+            site.line,
+            site.code,
+            name,
+            (name,),
+            fix,
+            {},
+            text,
+            site.file,
+        )
+        return Diagnosis(finding, found.edits)
+    return None
 
 
 def first_repair(judge: Judge, key: Key, blame: Blame | None, deadline: float) -> Repair | None:

@@ -77,6 +77,7 @@ class Judge:
     def __post_init__(self) -> None:
         self.indices = [Index(spot) for spot in self.spots]
         self.plans = self.plans or [{} for _ in self.spots]
+        self._returned = set(self.run(0).gradients)
 
     def run(
         self, number: int, more: Values | None = None, edits: tuple[Edit, ...] = (), scope_at: Key | None = None
@@ -159,15 +160,16 @@ class Judge:
             return self._of_error(runs)
         best: Blame | None = None
         best_gain = 0
-        for key, influence in self.suspects(runs[0], wrongs[0]):
+        suspects = self.suspects(runs[0], wrongs[0])
+        for suspect in suspects:
             if time.perf_counter() > self.deadline:
                 break
-            blame = self._with_right_values(key, runs, influence)
+            blame = self._with_right_values(suspect, runs)
             if blame is None:
                 continue
-            if blame.enough or blame.mends:
+            if blame.enough or (blame.mends and suspect.fit < _HIDDEN):
                 return blame
-            gain = self._gain(blame, wrongs, runs)
+            gain = self._gain(blame, wrongs, runs) if suspect.fit < _HIDDEN else 0
             if gain > best_gain:
                 best, best_gain = blame, gain
         return best
@@ -179,7 +181,7 @@ class Judge:
             s.key for s, c in zip(runs[0].seen, classes, strict=True) if c == WRONG and self.indices[0].named(s.name)
         ]
         for key in dict.fromkeys(named):
-            blame = self._with_right_values(key, runs, frozenset())
+            blame = self._with_right_values(Suspect(key, frozenset(), 0, 0, 0), runs)
             if blame is not None and self.run(0, blame.plan(0)).error is None:
                 return blame
         line = runs[0].error_line or 0
@@ -190,27 +192,30 @@ class Judge:
         none = tuple(() for _ in self.spots)
         return Blame(at[-1], site, site.names[0] if site.names else "", none, none, none, False, False)
 
-    def suspects(self, run: Run, wrong: set[str]) -> list[tuple[Key, frozenset[str]]]:
-        """Sites that may be wrong, and which gradients depend on them; the likeliest first.
+    def suspects(self, run: Run, wrong: set[str]) -> list[Suspect]:
+        """Sites that may be wrong, the likeliest first.
 
         A wrong value makes wrong what depends on it. So where one line is to blame, it is one on which
         all wrong gradients depend and no right one; where there are several, one on which only wrong ones do.
         """
-        classes = self.classes(run, 0)
         ranked: dict[Key, tuple[int, int]] = {}
-        for i, (seen, kind) in enumerate(zip(run.seen, classes, strict=True)):
-            if kind != RIGHT:
-                rank = _RANKS[kind], i
-                ranked[seen.key] = min(rank, ranked.get(seen.key, rank))
+        for i, (seen, kind) in enumerate(zip(run.seen, self.classes(run, 0), strict=True)):
+            if kind == RIGHT and (seen.value.ndim == 0 or self.indices[0].named(seen.name)):
+                continue
+            rank = _RANKS[kind], i
+            ranked[seen.key] = min(rank, ranked.get(seen.key, rank))
         found = []
         for key, (rank, order) in ranked.items():
             influence = self.influence(key, run)
-            if run.error is None and not influence:
+            if not influence:
                 continue
-            fit = 0 if influence == wrong else 1 if influence <= wrong else 2
-            found.append(((fit, rank, order), key, influence))
-        found.sort(key=lambda entry: entry[0])
-        return [(key, influence) for _, key, influence in found]
+            fit = 0 if influence == wrong else 2 if influence <= wrong else 3
+            if rank == _RANKS[RIGHT]:  # right as some gradient, which need not be the one that its readers need
+                if fit:
+                    continue
+                fit = _HIDDEN if len(wrong) == 1 else 1
+            found.append(Suspect(key, influence, fit, rank, order))
+        return sorted(found, key=lambda s: (s.fit, s.rank, s.order))
 
     def influence(self, key: Key, run: Run) -> frozenset[str]:
         """The inputs whose gradients depend on what a site computes; all where that can't be seen."""
@@ -227,9 +232,10 @@ class Judge:
             and not np.array_equal(run.gradients[name], other.gradients[name])
         )
 
-    def _with_right_values(self, key: Key, runs: list[Run], influence: frozenset[str]) -> Blame | None:
+    def _with_right_values(self, suspect: Suspect, runs: list[Run]) -> Blame | None:
         """The site with right values in place of wrong ones, if right ones can be found."""
-        found = [self._right_values(key, i, run) for i, run in enumerate(runs)]
+        key, influence = suspect.key, suspect.influence
+        found = [self._right_values(suspect, i, run) for i, run in enumerate(runs)]
         if not found[0]:
             return None
         plans: list[Values] = [{(key, s.count): v for s, v, _ in part} for part in found]
@@ -247,9 +253,10 @@ class Judge:
             mends,
         )
 
-    def _right_values(self, key: Key, number: int, run: Run) -> list[tuple[Seen, Array, Known | None]]:
+    def _right_values(self, suspect: Suspect, number: int, run: Run) -> list[tuple[Seen, Array, Known | None]]:
         """(what is wrong, its right value, the known value it is) for one site at one point."""
         chosen: list[tuple[Seen, Array, Known | None]] = []
+        key, every = suspect.key, suspect.rank == _RANKS[RIGHT]
         plan: Values = {}
         tried: set[int] = set()
         current = run
@@ -258,14 +265,14 @@ class Judge:
             wrong = [
                 s
                 for s, c in zip(current.seen, classes, strict=True)
-                if s.key == key and c != RIGHT and s.count not in tried
+                if s.key == key and (every or c != RIGHT) and s.count not in tried
             ]
             if not wrong:
                 break
             seen = wrong[0]
             tried.add(seen.count)
-            candidates = self._candidates(seen, number)
-            if len(candidates) > 1:
+            candidates = self._candidates(seen, number, current)
+            if len(candidates) > 1 or every:
                 candidates = self._best_of(candidates, seen, number, plan)
             if candidates:
                 value, known = candidates[0]
@@ -274,7 +281,7 @@ class Judge:
                 current = self.run(number, plan)
         return chosen
 
-    def _candidates(self, seen: Seen, number: int) -> list[tuple[Array, Known | None]]:
+    def _candidates(self, seen: Seen, number: int, run: Run) -> list[tuple[Array, Known | None]]:
         index = self.indices[number]
         named = index.named(seen.name) or index.forward_named(seen.name)
         factors = self._conventions(number)
@@ -285,6 +292,7 @@ class Judge:
                 value = known.value * factor
                 if not _same(seen.value, value):
                     found.append((value, known))
+                found += [(v, None) for v in _before_more(seen, value, run)]
         return found
 
     def _best_of(
@@ -330,11 +338,51 @@ class Judge:
                 if e.known.kind == "gradient" and e.known.number in numbers and e.factor != 1.0:
                     found[e.factor] = found.get(e.factor, 0) + 1
                     break
-        self._factors[number] = [1.0, *sorted(found, key=lambda f: -found[f])[:2]]
+        usual = sorted(found, key=lambda f: -found[f])[:2] or self._lengths(number)
+        self._factors[number] = [1.0, *usual]
         return self._factors[number]
 
+    def _lengths(self, number: int) -> list[float]:
+        """What a mean may have been taken over: the lengths of axes of inputs without a gradient."""
+        spot = self.spots[number]
+        data = [v for n, v in spot.inputs.items() if n not in self._returned] or list(spot.inputs.values())
+        return [float(n) for n in sorted({n for v in data for n in v.shape if n > 1})][:3]
 
-_RANKS = {WRONG: 0, OTHER: 1, PART: 1, SCALED: 2}
+
+def _before_more(seen: Seen, wanted: Array, run: Run) -> list[Array]:
+    """What a value has to be so that, after what later lines add to it or divide it by, it is what is wanted."""
+    last = next((s for s in reversed(run.seen) if s.name == seen.name), seen)
+    if last is seen or not last.whole or last.value.shape != seen.value.shape or wanted.shape != seen.value.shape:
+        return []
+    found = [seen.value + (wanted - last.value)]
+    with np.errstate(all="ignore"):
+        ratio = float(np.vdot(seen.value, last.value) / np.vdot(seen.value, seen.value))
+    if ratio and np.isfinite(ratio) and close(last.value, ratio * seen.value):
+        found.append(wanted / ratio)
+    return found
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A site that may be wrong.
+
+    Attributes:
+        key: which.
+        influence: the inputs whose gradients depend on it.
+        fit: how well that goes with the gradients that are wrong; 0 is best.
+        rank: what its value is; 0 is nothing that is known.
+        order: when it ran first.
+    """
+
+    key: Key
+    influence: frozenset[str]
+    fit: int
+    rank: int
+    order: int
+
+
+_HIDDEN = 4
+_RANKS = {WRONG: 0, OTHER: 1, PART: 1, SCALED: 2, RIGHT: 3}
 _MOST_OCCURRENCES = 24
 _MOST_CANDIDATES = 24
 

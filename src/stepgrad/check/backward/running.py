@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import FrameType, FunctionType
 from typing import Any
 
 import numpy as np
 
-from stepgrad.check.backward.calling import Context, copied
+from stepgrad.check.backward.calling import Context, copied, forward_name
+from stepgrad.check.backward.naming import is_gradient_container
+from stepgrad.check.backward.seeds import BACKWARD_SEED
 from stepgrad.check.backward.subject import Subject
 from stepgrad.check.backward.truth import IN_PLACE, Truth
 from stepgrad.check.backward.watching import Edit, Site, Watched, watched, watching
@@ -123,6 +126,8 @@ class Runner:
         context: Any = None,
         scope_at: Key | None = None,
         disturbed: Key | None = None,
+        keep: bool = False,
+        seed: int = 2,
     ) -> Run:
         """Runs the backward once on fresh copies.
 
@@ -133,6 +138,8 @@ class Runner:
             context: run on this very context instead of a copy of the spot's.
             scope_at: the site whose local variables are wanted.
             disturbed: a site whose values are changed a little, to see what depends on them.
+            keep: leave what the functions keep between calls as they leave it.
+            seed: of random numbers that the backward draws.
         """
         functions = self.plain if not edits else self._with(tuple(edits))
         if functions is None:
@@ -140,13 +147,17 @@ class Runner:
         hook = _Recorder(spot.subject, plan or {}, scope_at, disturbed)
         context = copied(spot.context) if context is None else context
         hook.cached = {id(array) for array in arrays_in(context)}
+        token = BACKWARD_SEED.set(seed)
         try:
-            with self.state, watching(functions, hook), np.errstate(all="ignore"):
+            state = nullcontext() if keep else self.state
+            with state, watching(functions, hook), np.errstate(all="ignore"):
                 gradients = spot.subject.backward(spot.inputs, context, copied(spot.downstream))
         except ArgumentError:  # it could not be called
             raise
         except Exception as error:
             return Run(hook.seen, {}, error, self._line(error), context, hook.scope)
+        finally:
+            BACKWARD_SEED.reset(token)
         return Run(hook.seen, gradients, context=context, scope=hook.scope)
 
     def _with(self, edits: tuple[Edit, ...]) -> list[Watched] | None:
@@ -172,6 +183,13 @@ class Runner:
         files = {f.__code__.co_filename for f in self.functions}
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
         return lines[-1] if lines else None
+
+
+def _entry(container: str, key: Any) -> str:
+    """What the user calls an entry of a dict: its key, unless only the container says that it is a gradient."""
+    if isinstance(key, str) and not (is_gradient_container(container) and len(forward_name(key)) == 1):
+        return key
+    return f"{container}[{key!r}]"
 
 
 def arrays_in(value: Any) -> Iterator[Array]:
@@ -302,7 +320,7 @@ class _Recorder:
         if isinstance(base, np.ndarray):
             base[key] = value
             return self._note(site, name, base, whole=True)
-        base[key] = self._note(site, key if isinstance(key, str) else f"{name}[{key}]", value)
+        base[key] = self._note(site, _entry(name, key), value)
         return base
 
     def update_store(self, site: Key, name: str, operator: str, base: Any, key: Any, value: Any) -> Any:
@@ -310,7 +328,7 @@ class _Recorder:
             base[key] = IN_PLACE[operator](base[key], value)
             return self._note(site, name, base, whole=True)
         new = IN_PLACE[operator](base[key], value)
-        base[key] = self._note(site, key if isinstance(key, str) else f"{name}[{key}]", new, whole=True)
+        base[key] = self._note(site, _entry(name, key), new, whole=True)
         return base
 
     def touched(self, site: Key, name: str, value: Any) -> Any:
