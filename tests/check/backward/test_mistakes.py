@@ -117,7 +117,7 @@ def _run(statements: list[ast.stmt], scope: dict[str, Any]) -> dict[str, Any]:
 
 
 def planted(network: Network, right: str, wrong: str, facts: frozenset[str] = frozenset()) -> list[Match]:
-    return match(Planted(network, right, wrong).clue(facts))
+    return match(Planted(network, right, wrong).clue(facts), strict=True)
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

@@ -44,18 +44,23 @@ class Match:
     also: str | None = None
 
 
-def match(clue: Clue) -> list[Match]:
+def match(clue: Clue, strict: bool = False) -> list[Match]:
     """The mistakes that explain a clue, likeliest first.
 
     A mistake explains it if it would have given the wrong value at every point (relative error below
     1e-7), or if a fact shows it. Pairs, such as a transpose and its mean, are tried where nothing else does.
     What nothing explains is "unknown", with what can be said of its structure as evidence.
 
+    Args:
+        clue: the wrong line.
+        strict: an entry of the catalogue that fails on this clue raises. Otherwise the entry is passed over: the
+            line is known to be wrong all the same, and the other entries may name it.
+
     Returns:
         At least one match; each mistake once.
     """
     if clue.error and (cause := _earlier_cause(clue)):
-        return match(cause)
+        return match(cause, strict)
     by_fact = [_by_fact(clue, m) for m in CATALOGUE.values() if m.facts & clue.facts]
     scenes = _scenes(clue)
     if scenes and all(p.wrong is not None and agree(p.wrong, p.right, 1e-14) for p in scenes[0].points):
@@ -63,7 +68,7 @@ def match(clue: Clue) -> list[Match]:
     by_value: list[_Explained] = []
     near: list[_Explained] = []
     for scene in scenes:
-        by_value += _search(scene, near)
+        by_value += _search(scene, near, strict)
         if by_value:
             break
     by_value.sort(key=lambda e: (e.guess.loose, e.contradicted, RANK[e.mistake.name]))
@@ -144,12 +149,21 @@ class _Explained:
         return Match(self.mistake.name, self.guess.detail, self.guess.fix, self.mistake.fix, evidence)
 
 
-def _search(scene: Scene, near: list[_Explained]) -> Iterator[_Explained]:
+def _guesses(mistake: Mistake, scene: Scene, strict: bool) -> Iterator[Guess]:
+    """The guesses of an entry, as far as it gets."""
+    try:
+        yield from mistake.candidates(scene)
+    except Exception:
+        if strict:
+            raise
+
+
+def _search(scene: Scene, near: list[_Explained], strict: bool) -> Iterator[_Explained]:
     """The guesses that explain the line. Those that nearly do are put into `near`."""
     first, rest = scene.points[0], scene.points[1:]
     with np.errstate(all="ignore"):
         for mistake in CATALOGUE.values():
-            for guess in mistake.candidates(scene):
+            for guess in _guesses(mistake, scene, strict):
                 value = _computed(guess, first)
                 if first.wrong is None or value is None:
                     if first.wrong is value and _reads_so(scene, guess) and not any(_computed(guess, p) for p in rest):

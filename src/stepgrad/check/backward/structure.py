@@ -75,13 +75,15 @@ def _indices(chosen: Array) -> str:
 def _ratio(right: Array, wrong: Array, evidence: dict[str, Any]) -> str:
     with np.errstate(all="ignore"):
         quotient = np.where(right == 0, np.nan, wrong / right)
-    if np.isnan(quotient).all():
+    known = ~np.isnan(quotient)
+    if not known.any():
         return ""
     constant = []
     for axis in range(quotient.ndim):
         if quotient.shape[axis] > 1:
-            spread = np.nanmax(quotient, axis=axis) - np.nanmin(quotient, axis=axis)
-            if np.nanmax(spread) < 1e-7 * np.nanmax(abs(quotient)):
+            most = np.max(quotient, axis=axis, initial=-np.inf, where=known)
+            least = np.min(quotient, axis=axis, initial=np.inf, where=known)
+            if np.max(most - least) < 1e-7 * np.nanmax(abs(quotient)):
                 constant.append(axis)
     evidence["wrong / right"] = [float(np.nanmin(quotient)), float(np.nanmax(quotient))]
     evidence["ratio constant along axes"] = constant

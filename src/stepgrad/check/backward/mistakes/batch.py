@@ -34,7 +34,7 @@ def _regulariser(scene: Scene) -> Iterator[Guess]:
             lambda p: _unpenalised(p, own), f"the gradient of the penalty on {name}, which the loss has, is missing"
         )
     for text, form in forms.items():
-        for base in (_right, lambda p: _unpenalised(p, own)):
+        for base in (_right, *([lambda p: _unpenalised(p, own)] if own else [])):
             found = [_multiple(p, base(p), form(p.value(goal))) for p in scene.points]
             if None not in found and _has_meaning(scene, [f for f in found if f is not None]):
                 yield Guess(
