@@ -22,7 +22,7 @@ from stepgrad.check.backward.spots import is_by_chance, spots_at
 from stepgrad.check.backward.subject import Remark, Subject, short_name
 from stepgrad.check.backward.watching import watched
 
-SECONDS = 0.8
+SECONDS = 1.0
 """How long to look for the line, once a gradient is known to be wrong."""
 
 
@@ -112,19 +112,23 @@ def check_subjects(subjects: Sequence[Subject], tolerance: float, rng: np.random
     checks = _checks(spots, runs, same_shapes, tolerance)
     reference = "finite differences"
     difference = max((spots[i].difference for i in same_shapes), default=0.0)
-    facts = facts_of(runner, spots[same_shapes[0]], runs[same_shapes[0]])
+    facts = facts_of(runner, spots[same_shapes[0]], runs[same_shapes[0]], bool(failed))
     found: list[Finding] = []
     if failed:
         chosen = failed[-1:]
         chosen += [i for i in range(len(spots)) if i not in same_shapes and not _broken(runs[i], runs[chosen[0]])]
         chosen += [i for i in reversed(failed) if i not in chosen][: 3 - len(chosen)]
-        judge = Judge(runner, [spots[i] for i in chosen], tolerance, time.perf_counter() + SECONDS)
+        shown = frozenset(fact.key for fact in facts if fact.key is not None)
+        judge = Judge(runner, [spots[i] for i in chosen], tolerance, time.perf_counter() + SECONDS, shown)
         found = findings_of(judge, facts)
         found = found or [last_resort(runner, spots[failed[-1]], runs[failed[-1]], tolerance)]
     lines = {f.line for f in found}
     apart = [fact.finding(runner.sites.get(fact.key) if fact.key else None) for fact in facts]
     found = [*(f for f in apart if f.line not in lines and _comes_first(f, found)), *found]
-    found += [_finding(first, remark) for remark in remarks]
+    told = [_finding(first, remark) for remark in remarks]
+    missing = {f.gradient for f in told}
+    found = [f for f in found if f.mistake != "unknown" or f.gradient not in missing]
+    found = [*found, *told] if not any(f.mistake == "gradient-missing" for f in told) else [*told, *found]
     return BackwardReport(not found, tuple(found), checks, len(same_shapes), reference, difference, notes=tuple(notes))
 
 
@@ -182,14 +186,15 @@ def findings_of(judge: Judge, facts: Sequence[Fact]) -> list[Finding]:
     blames: list[Blame] = []
     findings: list[Finding] = []
     for _ in range(_MOST_BLAMES):
-        blame = judge.next()
-        if blame is None or any(b.key == blame.key and b.name == blame.name for b in blames):
-            blame = None
+        blame = judge.next(repeated=False, seconds=0.3)
         if blame is None or not (blame.enough or blame.mends or not blame.seen[0]):
-            repaired = by_repair(judge)
+            repaired = by_repair(judge, facts, 0.35)
             if repaired is not None:
                 findings.append(repaired.finding)
                 break
+            blame = judge.next(repeated=True, seconds=0.4)
+        if blame is not None and any(b.key == blame.key and b.name == blame.name for b in blames):
+            blame = None
         if blame is None:
             break
         blames.append(blame)

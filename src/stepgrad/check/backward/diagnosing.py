@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stepgrad.check.backward.clue import Clue, Sighting
-from stepgrad.check.backward.explaining import error_of
+from stepgrad.check.backward.explaining import Known, error_of
 from stepgrad.check.backward.facts import Fact
 from stepgrad.check.backward.judging import RIGHT, Blame, Judge
 from stepgrad.check.backward.matching import UNKNOWN, Match, match
@@ -46,8 +46,15 @@ def diagnose(judge: Judge, blame: Blame, facts: Sequence[Fact] = ()) -> Diagnosi
         facts: what was found by comparing runs.
     """
     runs = [judge.run(i, scope_at=blame.key) for i in range(len(judge.spots))]
-    repaired = repaired_line(judge, blame, runs)
-    key, repair = repaired or (blame.key, None)
+    key, repair = repaired_line(judge, blame, runs) or (blame.key, None)
+    finding = _told(judge, blame, runs, key, repair, facts)
+    return Diagnosis(finding, () if repair is None or blame.seen[0] else repair.edits)
+
+
+def _told(
+    judge: Judge, blame: Blame, runs: Sequence[Run], key: Key, repair: Repair | None, facts: Sequence[Fact]
+) -> Finding:
+    """The finding for a wrong value, and the line that a repair mends."""
     site = judge.runner.sites[key]
     matches = match(clue_of(judge, blame, runs))
     names = [fact.mistake for fact in facts if fact.key in (key, blame.key)]
@@ -56,7 +63,7 @@ def diagnose(judge: Judge, blame: Blame, facts: Sequence[Fact] = ()) -> Diagnosi
         names = [n for n in names if n != UNKNOWN] + [repair.mistake]
     names = list(dict.fromkeys(names))
     first = next((m for m in matches if m.mistake == names[0]), matches[0])
-    finding = Finding(
+    return Finding(
         gradient=_called(blame.name if key == blame.key or not site.names else site.names[0]),
         line=site.line,
         code=site.code,
@@ -67,7 +74,6 @@ def diagnose(judge: Judge, blame: Blame, facts: Sequence[Fact] = ()) -> Diagnosi
         text=first.detail,
         file=site.file,
     )
-    return Diagnosis(finding, () if repair is None or blame.seen[0] else repair.edits)
 
 
 def _called(name: str) -> str:
@@ -179,14 +185,15 @@ def repaired_line(judge: Judge, blame: Blame, runs: Sequence[Run]) -> tuple[Key,
 
 
 def _others_to_blame(judge: Judge, blame: Blame, run: Run) -> tuple[list[Key], list[Key]]:
-    """Lines before the blamed one of which nothing else depends: those whose values look wrong, and the others."""
+    """Lines on which the same gradients depend: those before whose values look wrong, and the others."""
     first = blame.seen[0][0] if blame.seen[0] else None
     position = _position(run, first)
     influence = judge.influence(blame.key, run)
     classes = judge.classes(run, 0)
     suspicious: dict[Key, None] = {}
     others: dict[Key, None] = {}
-    for seen, kind in reversed(list(zip(run.seen[:position], classes[:position], strict=True))):
+    pairs = list(zip(run.seen, classes, strict=True))
+    for seen, kind in [*reversed(pairs[:position]), *pairs[position:]]:
         if seen.key == blame.key or seen.key in suspicious or seen.key in others:
             continue
         named = judge.indices[0].named(seen.name)
@@ -194,37 +201,64 @@ def _others_to_blame(judge: Judge, blame: Blame, run: Run) -> tuple[list[Key], l
             continue
         if judge.influence(seen.key, run) != influence:
             continue
-        (suspicious if kind != RIGHT and not named else others)[seen.key] = None
+        before = seen in run.seen[:position]
+        (suspicious if before and kind != RIGHT and not named else others)[seen.key] = None
     return list(suspicious), list(others)
 
 
-def by_repair(judge: Judge) -> Diagnosis | None:
+def by_repair(judge: Judge, facts: Sequence[Fact], seconds: float) -> Diagnosis | None:
     """Where no value can be put in the place of a wrong one: any line of which a repair makes everything right."""
+    deadline = min(judge.deadline, time.perf_counter() + seconds)
     runs = [judge.run(i) for i in range(len(judge.spots))]
     wrong = judge.wrong(runs[0], 0)
-    order = list(dict.fromkeys(s.key for s in reversed(runs[0].seen)))
-    fitting = [key for key in order if judge.influence(key, runs[0]) == wrong]
-    for key in fitting:
-        found = first_repair(judge, key, None, judge.deadline)
-        if found is None:
+    classes = judge.classes(runs[0], 0)
+    doubtful = [s.key for s, c in zip(runs[0].seen, classes, strict=True) if c != RIGHT]
+    order = dict.fromkeys([*_copies(runs[0]), *doubtful, *(s.key for s in reversed(runs[0].seen))])
+    sound = {
+        s.key
+        for s, c in zip(runs[0].seen, classes, strict=True)
+        if c == RIGHT and not s.whole and s.value.any() and judge.indices[0].named(s.name)
+    }
+    # What is added to or stored into an array can't be tried by itself, and takes longer.
+    for key in sorted(order, key=lambda k: judge.runner.sites[k].kind in ("update", "store")):
+        if key in sound or judge.influence(key, runs[0]) != wrong:
             continue
-        site = judge.runner.sites[key]
-        name = found.mistake or UNKNOWN
-        fix = fixed(site, found, source_at(judge, key))
-        text = "written as below, it makes all gradients right"
-        finding = Finding(
-            _called(site.names[0]) if site.names else None,
-            site.line,
-            site.code,
-            name,
-            (name,),
-            fix,
-            {},
-            text,
-            site.file,
-        )
-        return Diagnosis(finding, found.edits)
+        found = first_repair(judge, key, None, min(deadline, time.perf_counter() + seconds / 2))
+        if found is not None:
+            blame = _shown_by(judge, key, found, runs)
+            runs = [judge.run(i, scope_at=key) for i in range(len(judge.spots))]
+            return Diagnosis(_told(judge, blame, runs, key, found, facts), found.edits)
     return None
+
+
+def _copies(run: Run) -> list[Key]:
+    """Lines that only pass on what another has computed: something may be missing there."""
+    found = []
+    known: set[tuple[tuple[int, ...], bytes]] = set()
+    for seen in run.seen:
+        content = seen.value.shape, seen.value.tobytes()
+        if content in known and seen.value.size > 1 and seen.value.dtype.kind == "f" and not seen.whole:
+            found.append(seen.key)
+        known.add(content)
+    return list(dict.fromkeys(found))
+
+
+def _shown_by(judge: Judge, key: Key, repair: Repair, runs: Sequence[Run]) -> Blame:
+    """The blame of a line that a repair mends: its right values are those of the mended line."""
+    site = judge.runner.sites[key]
+    seen: list[tuple[Seen, ...]] = []
+    right: list[tuple[Array, ...]] = []
+    targets: list[tuple[Known | None, ...]] = []
+    for number, run in enumerate(runs):
+        mended = {(s.key, s.count): s.value for s in judge.run(number, edits=repair.edits).seen}
+        pairs = [(s, mended[s.key, s.count]) for s in run.seen if s.key == key and (s.key, s.count) in mended]
+        pairs = [(s, v) for s, v in pairs if error_of(s.value, v) > judge.tolerance]
+        seen.append(tuple(s for s, _ in pairs))
+        right.append(tuple(v for _, v in pairs))
+        found = [judge.indices[number].explain(v) for _, v in pairs]
+        targets.append(tuple(e[0].known if e and e[0].known.kind == "gradient" else None for e in found))
+    name = seen[0][0].name if seen[0] else site.names[0] if site.names else ""
+    return Blame(key, site, name, tuple(seen), tuple(right), tuple(targets), True, True)
 
 
 def first_repair(judge: Judge, key: Key, blame: Blame | None, deadline: float) -> Repair | None:
@@ -235,12 +269,65 @@ def first_repair(judge: Judge, key: Key, blame: Blame | None, deadline: float) -
     site = judge.runner.sites[key]
     run = judge.run(0, scope_at=key)
     scope = scope_at(judge, key, run)
+    trial = _Trial(judge, key, source, run, blame)
     for repair in repairs(site, source, scope):
         if time.perf_counter() > deadline:
             return None
-        if all(_mended(judge, i, repair.edits, blame) for i in range(len(judge.spots))):
+        if trial.may_mend(repair) and all(_mended(judge, i, repair.edits, blame) for i in range(len(judge.spots))):
             return repair
     return None
+
+
+class _Trial:
+    """Computes changed lines by themselves, with the variables that they had, so that few have to be run in place."""
+
+    def __init__(self, judge: Judge, key: Key, source: Source, run: Run, blame: Blame | None) -> None:
+        self.judge, self.site, self.source = judge, judge.runner.sites[key], source
+        self.names: dict[str, Any] = {**_globals(judge, key), **run.scope}
+        self.wanted: Array | None = None
+        first = next((s for s in run.seen if s.key == key), None)
+        self.now = None if first is None else first.value
+        if blame is not None and blame.key == key and blame.seen[0] and blame.seen[0][0].count == 0:
+            self.wanted = blame.right[0][0]
+        self.usable = bool(run.scope) and self.site.kind in ("assign", "entry", "return", "call")
+        self.usable &= self.now is not None and self.now.ndim > 0
+
+    def may_mend(self, repair: Repair) -> bool:
+        """Whether the changed line gives the right value, or at least one that a right backward pass has."""
+        begin, end = self.site.value[:2], self.site.value[2:]
+        if not self.usable or any(e.span[:2] < begin or e.span[2:] > end for e in repair.edits):
+            return True
+        text = spliced(self.source.text(self.site.value), self.site.value, repair.edits)
+        try:
+            with np.errstate(all="ignore"):
+                value = eval(compile(f"({text}\n)", "<repair>", "eval"), self.names)  # the user's own line, changed
+        except Exception:  # it does not fit
+            return False
+        value = self.judge.spots[0].subject.as_array(value)
+        if value is None:
+            return True
+        if self.wanted is not None:
+            return error_of(value, self.wanted) <= self.judge.tolerance
+        return value.dtype.kind != "f" or bool(self.judge.indices[0].explain(value))
+
+
+def _globals(judge: Judge, key: Key) -> dict[str, Any]:
+    for w in judge.runner.plain:
+        if (w.function.__qualname__, w.function.__code__.co_firstlineno) == key[:2]:
+            return w.function.__globals__
+    return {}
+
+
+def spliced(text: str, span: tuple[int, int, int, int], edits: Sequence[Edit]) -> str:
+    """The text of a part of the source, with splices in it."""
+    lines = text.split("\n")
+    for edit in sorted(edits, key=lambda e: e.span, reverse=True):
+        line, column, end_line, end_column = edit.span
+        top, bottom = line - span[0], end_line - span[0]
+        left = lines[top].encode()[: column - (span[1] if top == 0 else 0)].decode()
+        right = lines[bottom].encode()[end_column - (span[1] if bottom == 0 else 0) :].decode()
+        lines[top : bottom + 1] = [left + edit.text + right]
+    return "\n".join(lines)
 
 
 def _mended(judge: Judge, number: int, edits: tuple[Edit, ...], blame: Blame | None) -> bool:
@@ -293,13 +380,8 @@ def fixed(site: Site, repair: Repair | None, source: Source | None) -> str | Non
     """The statement with the change in it."""
     if repair is None or source is None:
         return None
-    line, column, end_line, _ = site.span
-    whole = (line, column, end_line, site.span[3])
-    text = source.text(whole)
+    text = source.text(site.span)
     if "\n" in text:
         return None
-    raw = text.encode()
-    for edit in sorted(repair.edits, key=lambda e: e.span, reverse=True):
-        raw = raw[: edit.span[1] - column] + edit.text.encode() + raw[edit.span[3] - column :]
-    written = raw.decode()
+    written = spliced(text, site.span, repair.edits)
     return f"return {written}" if site.kind == "return" and site.code.startswith("return") else written

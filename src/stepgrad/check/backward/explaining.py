@@ -60,15 +60,32 @@ class Index:
         self.known = list(_known(spot))
         self._gradients: dict[str, list[Known]] = {}
         self._forward: dict[str, list[Known]] = {}
+        self._families: dict[str, list[Known]] = {}
+        self._aliases: dict[Equation, set[str]] = {}
+        for name, equations in spot.truth.aliases.items() if spot.truth else ():
+            for equation in equations:
+                self._aliases.setdefault(equation, set()).add(name)
         for known in self.known:
-            for name in _names_of(known, spot):
+            for name in self._names_of(known):
                 where = self._gradients if known.kind == "gradient" else self._forward
                 where.setdefault(name, []).append(known)
+                for family in _families(name) if known.kind == "gradient" else ():
+                    self._families.setdefault(family, []).append(known)
         self._sizes = np.array([k.value.size for k in self.known])
         self._squares = np.array([_square(k.value) for k in self.known])
         lengths = {n for value in spot.inputs.values() for n in value.shape if n > 1}
         products = lengths | {a * b for a in lengths for b in lengths}
         self.factors = [1.0, *sorted({2.0, 0.5, *(float(n) for n in products), *(1.0 / n for n in products)})]
+
+    def _names_of(self, known: Known) -> set[str]:
+        truth = self.spot.truth
+        if known.kind == "part":
+            return set()
+        if truth is None:
+            return {short_name(list(self.spot.inputs)[known.number])}
+        assert known.equation is not None
+        names = {truth.bases.get(known.equation), truth.names.get(known.equation)}
+        return {n for n in names if n} | self._aliases.get(known.equation, set())
 
     def explain(self, value: Array, factors: Iterable[float] | None = None) -> list[Explanation]:
         """All known values that this one agrees with, those without a factor first."""
@@ -91,7 +108,7 @@ class Index:
     def named(self, name: str) -> list[Known]:
         """The gradients of the forward values that a gradient's name belongs to, in the order of a backward pass."""
         for candidate in forward_name(name):
-            found = self._gradients.get(candidate)
+            found = self._gradients.get(candidate) or self._families.get(candidate)
             if found and (candidate != name or name.lower().startswith(("grad", "delta"))):
                 return found[::-1]
         return []
@@ -99,6 +116,13 @@ class Index:
     def forward_named(self, name: str) -> list[Known]:
         """The forward values of exactly this name."""
         return self._forward.get(name.removeprefix("self."), [])
+
+
+def _families(name: str) -> set[str]:
+    """What one of several of a kind may be called where it is handled alone: W for W1, h for hs[3]."""
+    root = name.partition("[")[0]
+    found = {root, root.rstrip("0123456789_")} | ({root.removesuffix("s")} if root != name else set())
+    return found - {name, ""}
 
 
 _KINDS = ("gradient", "part", "forward")
@@ -124,15 +148,6 @@ def _known(spot: Spot) -> Iterable[Known]:
     for number, equation in enumerate(forward):
         if equation.value is not None:
             yield Known("forward", number, np.asarray(equation.value), equation)
-
-
-def _names_of(known: Known, spot: Spot) -> set[str]:
-    if known.kind == "part":
-        return set()
-    if spot.truth is None:
-        return {short_name(list(spot.inputs)[known.number])}
-    assert known.equation is not None
-    return {n for n in (spot.truth.bases.get(known.equation), spot.truth.names.get(known.equation)) if n}
 
 
 def _square(value: Array) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stepgrad.check.backward.calling import copied
+from stepgrad.check.backward.calling import copied, forward_name
 from stepgrad.check.backward.mistakes import CATALOGUE
 from stepgrad.check.backward.report import Finding
 from stepgrad.check.backward.running import Key, Run, Runner, Seen, Spot, arrays_in
@@ -49,17 +49,23 @@ class Fact:
 _OTHER_NAMES = {"low-precision": ("wrong-dtype",), "wrong-dtype": ("low-precision",)}
 
 
-def facts_of(runner: Runner, spot: Spot, run: Run) -> list[Fact]:
+def facts_of(runner: Runner, spot: Spot, run: Run, wrong: bool) -> list[Fact]:
     """The facts at one point, first cause first.
 
     Args:
         runner: runs the backward.
         spot: where.
         run: a run there, as it is.
+        wrong: whether a gradient is wrong.
     """
     if run.error is not None:
         return []
-    found = [*_cache(runner, spot), *_repeated(runner, spot), *_precision(spot, run)]
+    found = [
+        *_cache(runner, spot),
+        *(_attributes(spot, run) if wrong else ()),
+        *_repeated(runner, spot),
+        *_precision(spot, run, wrong),
+    ]
     unique: dict[Any, Fact] = {}
     for fact in found:
         unique.setdefault(fact.key or fact.mistake, fact)
@@ -84,6 +90,17 @@ def _cache(runner: Runner, spot: Spot) -> Iterator[Fact]:
     yield Fact(None if changed is None else changed.key, name, "cache-mutated", text)
 
 
+def _attributes(spot: Spot, run: Run) -> Iterator[Fact]:
+    """Attributes that hold a value of the forward pass, and are changed in place."""
+    if spot.truth is None:
+        return
+    for seen in run.seen:
+        equations = spot.truth.aliases.get(seen.name.removeprefix("self."), ()) if seen.name.startswith("self.") else ()
+        if seen.whole and equations and not any(_equal(e.value, seen.value) for e in equations):
+            text = f"{seen.name} is changed in place, and what reads it later gets the changed values"
+            yield Fact(seen.key, seen.name, "cache-mutated", text)
+
+
 def _repeated(runner: Runner, spot: Spot) -> Iterator[Fact]:
     """What two calls in a row, with the same arguments, compute differently."""
     with runner.state:
@@ -105,7 +122,7 @@ def _repeated(runner: Runner, spot: Spot) -> Iterator[Fact]:
         yield Fact(one.key, one.name, mistake, f"{one.name} is drawn at random: {CATALOGUE[mistake].sentence}")
 
 
-def _precision(spot: Spot, run: Run) -> Iterator[Fact]:
+def _precision(spot: Spot, run: Run, wrong: bool) -> Iterator[Fact]:
     """Values of lower precision than the inputs, where the forward computes none."""
     if spot.truth is not None and any(
         e.type.dtype.kind == "f" and e.type.dtype.itemsize < 8 for e in spot.truth.forward
@@ -116,9 +133,10 @@ def _precision(spot: Spot, run: Run) -> Iterator[Fact]:
         kind, size = seen.value.dtype.kind, seen.value.dtype.itemsize
         low = kind == "f" and size < 8
         is_returned = any(g.dtype == seen.value.dtype and _equal(g, seen.value) for g in returned)
-        if not (low or (kind in "iu" and is_returned and seen.value.ndim)):
+        whole = kind in "iu" and seen.value.size > 1 and len(forward_name(seen.name)) > 1
+        if not (low or (whole and (wrong or is_returned))):
             continue
-        mistake = "wrong-dtype" if is_returned else "low-precision"
+        mistake = "wrong-dtype" if is_returned or whole else "low-precision"
         yield Fact(seen.key, seen.name, mistake, f"{seen.name} has dtype {seen.value.dtype}, and the inputs float64")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from stepgrad.check.backward.calling import forward_name
 from stepgrad.check.backward.explaining import Explanation, Index, Known, close, error_of
 from stepgrad.check.backward.running import Key, Run, Runner, Seen, Spot
 from stepgrad.check.backward.watching import Edit, Site
@@ -63,12 +64,14 @@ class Judge:
         spots: points to search at; the first has the user's own shapes.
         tolerance: the largest relative error of a right gradient.
         deadline: when to stop trying (time.perf_counter()).
+        first: sites to be looked at before all others.
     """
 
     runner: Runner
     spots: Sequence[Spot]
     tolerance: float
     deadline: float
+    first: frozenset[Key] = frozenset()
     plans: list[Values] = field(default_factory=list)
     edits: tuple[Edit, ...] = ()
     _known: dict[Any, str] = field(default_factory=dict)
@@ -120,7 +123,7 @@ class Judge:
     def _found_class(self, seen: Seen, index: Index) -> str:
         if seen.value.size and not seen.value.any():
             return RIGHT if not index.named(seen.name) else self._named(seen, index, [])
-        if seen.value.ndim == 0 and not index.named(seen.name):
+        if seen.value.ndim == 0 and not _is_gradient(seen, index):
             return RIGHT
         found = index.explain(seen.value)
         if index.named(seen.name):
@@ -150,8 +153,15 @@ class Judge:
 
     # --- blame
 
-    def next(self) -> Blame | None:
-        """The next line to blame; None if the gradients are right, or nothing can be found."""
+    def next(self, *, repeated: bool, seconds: float) -> Blame | None:
+        """The next line to blame; None if the gradients are right, or nothing can be found.
+
+        Args:
+            repeated: also look at lines that run several times for values without a name of their own, for which
+                many values have to be tried, and at lines that can explain only a part of what is wrong.
+            seconds: how long to look.
+        """
+        until = min(self.deadline, time.perf_counter() + seconds)
         runs = [self.run(i) for i in range(len(self.spots))]
         wrongs = [self.wrong(run, i) for i, run in enumerate(runs)]
         if not any(wrongs):
@@ -162,8 +172,10 @@ class Judge:
         best_gain = 0
         suspects = self.suspects(runs[0], wrongs[0])
         for suspect in suspects:
-            if time.perf_counter() > self.deadline:
+            if time.perf_counter() > until:
                 break
+            if not repeated and (suspect.repeated or suspect.fit > 1):
+                continue
             blame = self._with_right_values(suspect, runs)
             if blame is None:
                 continue
@@ -200,8 +212,10 @@ class Judge:
         """
         ranked: dict[Key, tuple[int, int]] = {}
         for i, (seen, kind) in enumerate(zip(run.seen, self.classes(run, 0), strict=True)):
-            if kind == RIGHT and (seen.value.ndim == 0 or self.indices[0].named(seen.name)):
+            if kind == RIGHT and (not seen.value.any() or seen.value.ndim == 0 or self.indices[0].named(seen.name)):
                 continue
+            if seen.key in self.first and kind != RIGHT:
+                kind = WRONG
             rank = _RANKS[kind], i
             ranked[seen.key] = min(rank, ranked.get(seen.key, rank))
         found = []
@@ -209,12 +223,14 @@ class Judge:
             influence = self.influence(key, run)
             if not influence:
                 continue
-            fit = 0 if influence == wrong else 2 if influence <= wrong else 3
+            fit = -1 if key in self.first else 0 if influence == wrong else 2 if influence <= wrong else 3
             if rank == _RANKS[RIGHT]:  # right as some gradient, which need not be the one that its readers need
                 if fit:
                     continue
                 fit = _HIDDEN if len(wrong) == 1 else 1
-            found.append(Suspect(key, influence, fit, rank, order))
+            mine = [s for s in run.seen if s.key == key]
+            many = len(mine) > 1 and not mine[0].whole and len(self.indices[0].named(mine[0].name)) != 1
+            found.append(Suspect(key, influence, fit, rank, order, many))
         return sorted(found, key=lambda s: (s.fit, s.rank, s.order))
 
     def influence(self, key: Key, run: Run) -> frozenset[str]:
@@ -349,6 +365,11 @@ class Judge:
         return [float(n) for n in sorted({n for v in data for n in v.shape if n > 1})][:3]
 
 
+def _is_gradient(seen: Seen, index: Index) -> bool:
+    """Whether a single number is a gradient, by its name; otherwise it is a size or a setting."""
+    return bool(index.named(seen.name)) or (seen.value.dtype.kind == "f" and len(forward_name(seen.name)) > 1)
+
+
 def _before_more(seen: Seen, wanted: Array, run: Run) -> list[Array]:
     """What a value has to be so that, after what later lines add to it or divide it by, it is what is wanted."""
     last = next((s for s in reversed(run.seen) if s.name == seen.name), seen)
@@ -372,6 +393,7 @@ class Suspect:
         fit: how well that goes with the gradients that are wrong; 0 is best.
         rank: what its value is; 0 is nothing that is known.
         order: when it ran first.
+        repeated: it runs several times, for values without a name of their own.
     """
 
     key: Key
@@ -379,6 +401,7 @@ class Suspect:
     fit: int
     rank: int
     order: int
+    repeated: bool = False
 
 
 _HIDDEN = 4

@@ -56,6 +56,7 @@ def scope_of(variables: Mapping[str, Any], functions: Iterable[str], value: Any)
     """The scope of a line: local variables, and what they hold."""
     arrays: dict[str, Any] = {}
     numbers: dict[str, Any] = {}
+    counters = {v: n for n, v in variables.items() if type(v) is int and len(n) <= 2}  # hs[t] rather than hs[3]
 
     def take(text: str, held: Any, depth: int) -> None:
         if isinstance(held, np.ndarray) and held.ndim:
@@ -65,10 +66,10 @@ def scope_of(variables: Mapping[str, Any], functions: Iterable[str], value: Any)
         elif isinstance(held, dict) and depth < 2:
             for key, part in list(held.items())[:40]:
                 if isinstance(key, (str, int)):
-                    take(f"{text}[{_quoted(key)}]", part, depth + 1)
+                    take(f"{text}[{counters.get(key, _quoted(key))}]", part, depth + 1)
         elif isinstance(held, (list, tuple)) and depth < 2:
             for i, part in enumerate(held[:12]):
-                take(f"{text}[{i}]", part, depth + 1)
+                take(f"{text}[{counters.get(i, i)}]", part, depth + 1)
         elif text == "self" and hasattr(held, "__dict__"):
             for name, part in vars(held).items():
                 take(f"self.{name}", part, depth + 1)
@@ -234,7 +235,9 @@ class _Line:
                         yield self.change(called, other, "derivative-at-activation")
             for argument in node.args[:2]:
                 if name in _UNARY:
-                    yield self.change(node, self.closed(argument), "")
+                    yield self.change(node, self.closed(argument), _UNARY[name])
+            if name in ("astype", "round", "copy", "clip") and isinstance(called, ast.Attribute):
+                yield self.change(node, self.closed(called.value), _UNARY[name])
             if name in ("maximum", "minimum", "max", "min", "argmax", "argmin"):
                 other = name.replace("max", "·").replace("min", "max").replace("·", "min")
                 yield self.change(called, self.text(called)[: -len(name)] + other, "")
@@ -376,8 +379,11 @@ class _Line:
 _ATOMS = (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.Constant)
 _OPPOSITE = {ast.Gt: "<=", ast.GtE: "<", ast.Lt: ">=", ast.LtE: ">", ast.Eq: "!=", ast.NotEq: "=="}
 _DROPPED = {ast.Mult: "constant-factor", ast.Div: "mean-twice", ast.Add: "regulariser-mismatch", ast.Sub: ""}
-_UNARY = ("tanh", "sigmoid", "exp", "log", "squeeze", "round", "where", "sign", "rint", "copy", "sqrt", "abs", "clip",
-          "float32", "float16", "astype")  # fmt: skip
+_UNARY = {
+    "float16": "low-precision", "float32": "low-precision", "astype": "low-precision", "round": "rounded-predictions",
+    "rint": "rounded-predictions", "tanh": "derivative-at-activation", "sigmoid": "derivative-at-activation",
+    "clip": "clip-mismatch", "exp": "", "log": "", "squeeze": "", "where": "", "sign": "", "copy": "", "sqrt": "",
+}  # fmt: skip
 
 
 def _span(node: ast.AST) -> Span:

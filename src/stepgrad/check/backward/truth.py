@@ -37,6 +37,7 @@ class Truth:
         gradients: forward leaf or equation -> its gradient, a tensor on the backward tape.
         backward: the backward equations in order, with values.
         places: equation -> (line, code) of the user's statement, where it is known.
+        aliases: name -> every equation that was ever bound to it.
     """
 
     forward: list[Equation]
@@ -47,6 +48,7 @@ class Truth:
     gradients: dict[Equation, Tensor]
     backward: list[Equation]
     places: dict[Equation, tuple[int, str]] = field(default_factory=dict)
+    aliases: dict[str, list[Equation]] = field(default_factory=dict)
 
     def gradient(self, name: str) -> Array:
         """The right gradient of an input, shape as the input; zeros where the loss does not depend on it."""
@@ -117,6 +119,7 @@ def truth_of(
         gradients={e: Tensor(g.equation.value, g.equation) for e, g in gradients.items()},
         backward=walked,
         places=namer.places(by_number.values()),
+        aliases=namer.aliases,
     )
 
 
@@ -136,10 +139,12 @@ class _Namer:
 
     Attributes:
         names: equation -> the variable that it was bound to first.
+        aliases: variable -> every equation that it was bound to.
     """
 
     def __init__(self) -> None:
         self.names: dict[Equation, str] = {}
+        self.aliases: dict[str, list[Equation]] = {}
         self._made: dict[Equation, Any] = {}
 
     def places(self, watched: Any) -> dict[Equation, tuple[int, str]]:
@@ -206,7 +211,9 @@ class _Namer:
         if isinstance(value, ArrayLike):
             equation = value._tensor.equation
             if equation.op is not LITERAL and not name.startswith("return"):
-                self.names.setdefault(equation, name.removeprefix("self."))
+                bare = name.removeprefix("self.")
+                self.names.setdefault(equation, bare)
+                self.aliases.setdefault(bare, []).append(equation)
                 self._made.setdefault(equation, site)
 
 

@@ -8,6 +8,7 @@ stay as they are, and a debugger shows the user's own lines. The source file is 
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import inspect
 import linecache
@@ -381,7 +382,7 @@ class _Hooks:
         call = self._call(method, site, _text(target.value), *arguments, _loaded(target.value), key, value)
         new: ast.stmt = ast.Expr(call)
         if isinstance(target.value, ast.Attribute) or _text(target.value) in self.locals:
-            place = ast.parse(_text(target.value), mode="eval").body
+            place = _loaded(target.value)
             place.ctx = ast.Store()  # type: ignore[attr-defined]
             new = ast.Assign([place], call)
         return ast.copy_location(new, node)
@@ -450,9 +451,12 @@ class _Hooks:
     def _site(
         self, node: ast.stmt, names: tuple[str, ...], kind: str, part: ast.expr | None = None, extra: Any = ()
     ) -> int:
+        if self.edited:  # the sites are those of the function without edits
+            self.sites.append(_NO_SITE)
+            return len(self.sites) - 1
         spanned = node if part is None or kind == "assign" else part
         span, value = _span(spanned), _span(part or getattr(node, "value", None) or node)
-        text = "" if self.edited else _one_line(self.source.text(span))
+        text = _one_line(self.source.text(span))
         if kind == "return":
             text = f"return {text}" if part is node.value else text  # type: ignore[attr-defined]
         reads = frozenset(
@@ -462,6 +466,9 @@ class _Hooks:
             Site(self._code.co_filename, span[0], text, self._code.co_name, names, reads, span, value, kind)
         )
         return len(self.sites) - 1
+
+
+_NO_SITE = Site("", 0, "", "", (), frozenset(), (0, 0, 0, 0), (0, 0, 0, 0), "")
 
 
 class _Leaving(ast.NodeTransformer):
@@ -521,7 +528,12 @@ def _span(node: ast.AST) -> tuple[int, int, int, int]:
 
 
 def _loaded(node: ast.expr) -> ast.expr:
-    return ast.parse(_text(node), mode="eval").body
+    """A copy of the target of an assignment, to be read."""
+    copied = copy.deepcopy(node)
+    for part in ast.walk(copied):
+        if isinstance(part, (ast.Name, ast.Attribute, ast.Subscript)):
+            part.ctx = ast.Load()
+    return copied
 
 
 def _text(node: ast.expr) -> str:
