@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -219,9 +220,15 @@ def by_repair(judge: Judge, facts: Sequence[Fact], seconds: float) -> Diagnosis 
         for s, c in zip(runs[0].seen, classes, strict=True)
         if c == RIGHT and not s.whole and s.value.any() and judge.indices[0].named(s.name)
     }
+    spans = Counter(judge.runner.sites[key].span for key in order)
+    zeros = {s.key for s in runs[0].seen if not s.value.any()}
+    single = {s.key for s in runs[0].seen if s.value.ndim == 0}
     # What is added to or stored into an array can't be tried by itself, and takes longer.
-    for key in sorted(order, key=lambda k: judge.runner.sites[k].kind in ("update", "store")):
-        if key in sound or judge.influence(key, runs[0]) != wrong:
+    late = [(judge.runner.sites[k].kind in ("update", "store")) + 2 * (k in single) for k in order]
+    for key in [k for _, k in sorted(zip(late, order, strict=True), key=lambda pair: pair[0])]:
+        if key in sound or key in zeros - single or spans[judge.runner.sites[key].span] > 1:
+            continue
+        if judge.influence(key, runs[0]) != wrong:
             continue
         found = first_repair(judge, key, None, min(deadline, time.perf_counter() + seconds / 2))
         if found is not None:

@@ -80,6 +80,7 @@ class Judge:
     def __post_init__(self) -> None:
         self.indices = [Index(spot) for spot in self.spots]
         self.plans = self.plans or [{} for _ in self.spots]
+        self._until = self.deadline
         self._returned = set(self.run(0).gradients)
 
     def run(
@@ -100,9 +101,9 @@ class Judge:
         index = self.indices[number]
         following: dict[str, Seen] = {}
         pending = []
-        for seen in reversed(run.seen):  # a value that is still being put together
+        for seen in reversed(run.seen):  # a value that is still being put together, or a zero to begin with
             later = following.get(seen.name)
-            pending.append(later is not None and later.whole)
+            pending.append(later is not None and (later.whole or not seen.value.any()))
             following[seen.name] = seen
         return [
             self._unfinished(seen, index) if unfinished else self._class(seen, index)
@@ -161,7 +162,7 @@ class Judge:
                 many values have to be tried, and at lines that can explain only a part of what is wrong.
             seconds: how long to look.
         """
-        until = min(self.deadline, time.perf_counter() + seconds)
+        self._until = min(self.deadline, time.perf_counter() + seconds)
         runs = [self.run(i) for i in range(len(self.spots))]
         wrongs = [self.wrong(run, i) for i, run in enumerate(runs)]
         if not any(wrongs):
@@ -172,7 +173,7 @@ class Judge:
         best_gain = 0
         suspects = self.suspects(runs[0], wrongs[0])
         for suspect in suspects:
-            if time.perf_counter() > until:
+            if time.perf_counter() > self._until:
                 break
             if not repeated and (suspect.repeated or suspect.fit > 1):
                 continue
@@ -274,9 +275,12 @@ class Judge:
         chosen: list[tuple[Seen, Array, Known | None]] = []
         key, every = suspect.key, suspect.rank == _RANKS[RIGHT]
         plan: Values = {}
+        until = min(self._until, time.perf_counter() + _SECONDS_A_LINE)
         tried: set[int] = set()
         current = run
         for _ in range(_MOST_OCCURRENCES):
+            if time.perf_counter() > until:
+                return []
             classes = self.classes(current, number)
             wrong = [
                 s
@@ -289,7 +293,7 @@ class Judge:
             tried.add(seen.count)
             candidates = self._candidates(seen, number, current)
             if len(candidates) > 1 or every:
-                candidates = self._best_of(candidates, seen, number, plan)
+                candidates = self._best_of(candidates, seen, number, plan, until)
             if candidates:
                 value, known = candidates[0]
                 plan[key, seen.count] = value
@@ -312,7 +316,7 @@ class Judge:
         return found
 
     def _best_of(
-        self, candidates: list[tuple[Array, Known | None]], seen: Seen, number: int, plan: Values
+        self, candidates: list[tuple[Array, Known | None]], seen: Seen, number: int, plan: Values, until: float
     ) -> list[tuple[Array, Known | None]]:
         """The candidate after which most is right, if that is more than before."""
         before = self._score(self.run(number, plan), number)
@@ -320,8 +324,8 @@ class Judge:
         for value, known in candidates:
             run = self.run(number, {**plan, (seen.key, seen.count): value})
             scored.append((self._score(run, number), value, known))
-            if time.perf_counter() > self.deadline:
-                break
+            if time.perf_counter() > until:
+                return []
         best = max((s for s, _, _ in scored), default=before)
         if best <= before:
             return []
@@ -405,7 +409,8 @@ class Suspect:
 
 
 _HIDDEN = 4
-_RANKS = {WRONG: 0, OTHER: 1, PART: 1, SCALED: 2, RIGHT: 3}
+_RANKS = {WRONG: 0, PART: 0, OTHER: 1, SCALED: 2, RIGHT: 3}
+_SECONDS_A_LINE = 0.12
 _MOST_OCCURRENCES = 24
 _MOST_CANDIDATES = 24
 

@@ -311,7 +311,11 @@ class _Recorder:
         parts = list(value)
         if len(parts) != len(names):
             return value
-        return [self._note(site, name, part) for name, part in zip(names, parts, strict=True)]
+        function, first, number = site
+        return [
+            self._note((function, first, number + i), name, part)
+            for i, (name, part) in enumerate(zip(names, parts, strict=True))
+        ]
 
     def update(self, site: Key, name: str, operator: str, old: Any, value: Any) -> Any:
         return self._note(site, name, IN_PLACE[operator](old, value), whole=True)

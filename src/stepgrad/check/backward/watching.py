@@ -349,7 +349,7 @@ class _Hooks:
                     site = self._site(node, (name,), "assign", part)
                     node.value.elts[i] = self._call("value", site, name, self._display(node, part))
                 return [node]
-            site = self._site(node, names, "assign")
+            site, *_ = [self._site(node, (name,), "assign") for name in names]  # one after the other
             node.value = self._call("values", site, names, self._expression(node.value))
             return [node]
         names = tuple(_text(t) for t in node.targets)
