@@ -2,75 +2,81 @@
 
 from __future__ import annotations
 
-import ast
-import difflib
 import inspect
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import FunctionType
 from typing import Any
 
 import numpy as np
 
-from stepgrad.check.backward.subject import Flat, Subject, as_array, flat, short_name
-from stepgrad.check.backward.watching import functions_of, source_of
+from stepgrad.check.backward.collecting import collected
+from stepgrad.check.backward.interface import gradients_of_integers
+from stepgrad.check.backward.naming import forward_name as forward_name  # explaining.py looks for it here
+from stepgrad.check.backward.passing import Passed, call, passed
+from stepgrad.check.backward.sampling import smaller
+from stepgrad.check.backward.seeds import BACKWARD_SEED
+from stepgrad.check.backward.signatures import arguments, parameters_of, returned_names
+from stepgrad.check.backward.subject import Flat, Inputs, Subject, as_array, flat, fresh, is_floating, short_name
+from stepgrad.check.backward.watching import functions_of
 from stepgrad.errors import ArgumentError
-from stepgrad.tensor import ArrayLike
 from stepgrad.tree import flatten
 
-DOWNSTREAM = ("dout", "downstream", "upstream", "grad_output", "grad_out", "dL", "dloss", "dl", "dJ", "g", "grad", "dy",
-              "dY", "dZ", "dA", "delta", "output_gradient", "dnext", "dA_next")  # fmt: skip
-CACHES = ("cache", "caches", "ctx", "context", "saved", "memory", "activations", "values", "intermediates", "state")
+Function = Callable[..., Any]
 
 
-def subject_of(forward: Callable[..., Any], backward: Callable[..., Any], inputs: Any) -> Subject:
+def subject_of(forward: Function, backward: Function, inputs: Any) -> Subject:
     """Two functions that know nothing of stepgrad.
 
     Args:
         forward: returns the loss, or a tuple with the loss (the first number without axes) and what the
             backward needs. If it returns no such number, the first array is its output, which gets a
             random downstream gradient.
-        backward: its arguments are found by name: an input, what `forward` returned under that name,
-            an entry of the cache, a downstream gradient (`dout`, `grad_output`, …).
-        inputs: dict by parameter of `forward`, or a tuple or list in its order; nested dicts and lists
-            of arrays are allowed.
+        backward: its arguments are found by name: an input, what `forward` returned under that name, an
+            entry of the cache, a downstream gradient (`dout`, `grad_output`, …). What `forward` returns
+            without a name goes to the parameters that are left, in order.
+        inputs: dict by parameter of `forward` or `backward`, or a tuple or list in the order of
+            `forward`, or one array; nested dicts and lists of arrays are allowed. Integers become
+            floating-point numbers where a gradient of them is asked for, and large arrays are cut down,
+            where the functions run with that.
 
     Raises:
         ArgumentError: something can't be called, or an argument can't be found.
     """
-    for fn, name in ((forward, "forward"), (backward, "backward")):
-        if not callable(fn):
+    for function, name in ((forward, "forward"), (backward, "backward")):
+        if not callable(function):
             raise ArgumentError(
-                f"check_backward was given {fn!r:.60} as {name}",
+                f"check_backward was given {function!r:.60} as {name}",
                 "it calls both functions",
                 "pass check_backward(forward, backward, inputs)",
             )
-    given = _by_name(forward, inputs)
-    parts = flat(given)
-    if not parts.arrays:
+    pair = _with_floats(_Pair.of(forward, backward, _given(forward, backward, inputs)))
+    if not pair.parts.arrays:
         raise ArgumentError(
             "the inputs hold no floating-point array: "
-            + (", ".join(f"{k} is {_kind(v)}" for k, v in given.items()) or "there are none"),
+            + (", ".join(f"{n} is {_kind(v)}" for n, v in pair.given.items()) or "there are none"),
             "integers change in steps, so they have no gradient",
             "convert what is differentiated: x.astype(np.float64)",
         )
-    call = _Forward(forward, parts, _returned_names(forward))
-    answer = _Backward(backward, tuple(given), tuple(parts.arrays))
-    functions = functions_of(backward) if isinstance(backward, FunctionType) else []
-    name = getattr(backward, "__name__", type(backward).__name__)
+    pair, notes = _cut_down(pair)
     code = getattr(backward, "__code__", None)
     return Subject(
-        name=name,
+        name=_named(backward),
         file=getattr(code, "co_filename", None),
-        forward=call,
-        backward=lambda inputs, context, downstream: answer(parts.rebuild(inputs), context, downstream),
-        inputs=parts.arrays,
-        functions=tuple(functions),
+        forward=pair.run_forward,
+        backward=pair.run_backward,
+        inputs=pair.parts.arrays,
+        functions=tuple(functions_of(backward)) if isinstance(backward, FunctionType) else (),
         forward_functions=tuple(functions_of(forward)) if isinstance(forward, FunctionType) else (),
-        gradient_names=answer.names,
+        gradient_names=pair.names,
+        notes=notes,
     )
+
+
+def _named(function: Function) -> str:
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def _kind(value: Any) -> str:
@@ -78,33 +84,13 @@ def _kind(value: Any) -> str:
     return type(value).__name__ if array is None else f"{array.dtype} {array.shape}"
 
 
-def _by_name(forward: Callable[..., Any], inputs: Any) -> dict[str, Any]:
-    """The inputs by the name of the parameter of forward."""
-    if isinstance(inputs, np.ndarray):
-        inputs = (inputs,)
-    if isinstance(inputs, (tuple, list)):
-        names = [p.name for p in _parameters(forward)]
-        if len(inputs) > len(names):
-            raise ArgumentError(
-                f"{len(inputs)} inputs were given, and forward has the parameters {', '.join(names) or '()'}",
-                "each parameter takes one value",
-                "pass as many inputs, or a dict by name",
-            )
-        return dict(zip(names, inputs, strict=False))
+def _given(forward: Function, backward: Function, inputs: Any) -> dict[str, Any]:
+    """The inputs by the name of the parameter: what forward doesn't take, only backward gets."""
     if not isinstance(inputs, Mapping):
-        raise ArgumentError(
-            f"inputs is a {type(inputs).__name__}",
-            "forward is called with arrays by name, or in order",
-            'pass a dict: {"X": X, "W1": W1}',
-        )
-    return {str(name): value for name, value in inputs.items()}
-
-
-def _parameters(fn: Callable[..., Any]) -> list[inspect.Parameter]:
-    try:
-        return [p for p in inspect.signature(fn).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    except (TypeError, ValueError):
-        return []
+        return arguments(_named(forward), forward, inputs)
+    own = {p.name for p in parameters_of(forward)}
+    later = {n: v for n, v in inputs.items() if n not in own and n in {p.name for p in parameters_of(backward)}}
+    return {**arguments(_named(forward), forward, {n: v for n, v in inputs.items() if n not in later}), **later}
 
 
 @dataclass(frozen=True)
@@ -113,7 +99,7 @@ class Context:
 
     Attributes:
         returned: all of it, in order.
-        names: what the return statement calls it, as far as it tells.
+        names: what the return statement calls it; `return[1]` where that is no name.
         loss: the position of the loss or output.
     """
 
@@ -121,71 +107,183 @@ class Context:
     names: tuple[str, ...]
     loss: int
 
+    @property
+    def is_loss(self) -> bool:
+        """Whether forward's output is a single number, so that its downstream gradient is 1."""
+        return np.asarray(as_array(self.returned[self.loss])).size == 1
 
-class _Forward:
-    """Calls the user's forward with a fixed seed."""
 
-    def __init__(self, fn: Callable[..., Any], parts: Flat, names: tuple[str, ...]) -> None:
-        self.fn, self.parts, self.names = fn, parts, names
-        self.generators = generators_of(fn)
+@dataclass(frozen=True)
+class _Pair:
+    """A forward and a backward with their inputs.
 
-    def __call__(self, inputs: Mapping[str, Any]) -> tuple[Any, Context]:
-        arguments = self.parts.rebuild(inputs)
+    Attributes:
+        given: the inputs by name.
+        parts: the same, flattened.
+        names: input -> the user's name of its gradient, known once the backward has run.
+    """
+
+    forward: Function
+    backward: Function
+    given: Mapping[str, Any]
+    parts: Flat
+    of_forward: tuple[str, ...]
+    called: tuple[Sequence[str | None], Sequence[str | None]]
+    generators: Sequence[tuple[Any, Any]]
+    names: dict[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def of(forward: Function, backward: Function, given: Mapping[str, Any]) -> _Pair:
+        own = {p.name for p in parameters_of(forward)}
+        later = {p.name for p in parameters_of(backward)} - own
+        found = {
+            id(generator): (generator, state) for f in (forward, backward) for generator, state in generators_of(f)
+        }
+        return _Pair(
+            forward,
+            backward,
+            given,
+            flat(given),
+            tuple(n for n in given if n in own or n not in later),
+            (returned_names(forward), returned_names(backward)),
+            tuple(found.values()),
+        )
+
+    def run_forward(self, values: Inputs) -> tuple[Any, Context]:
+        given = self.parts.rebuild(values)
         with same_random_numbers(self.generators):
-            result = _call(self.fn, arguments, "forward")
+            result = call(self.forward, {n: given[n] for n in self.of_forward})
         returned = result if isinstance(result, tuple) else (result,)
-        loss = _position_of_loss(returned)
-        if loss is None:
-            raise ArgumentError(
-                f"forward returned {_described(result)}",
-                "a gradient says how a number changes with the inputs, so there must be one that depends on them",
-                "return the loss, or a tuple that begins with it: return loss, cache",
+        called = self.called[0] if len(self.called[0]) == len(returned) else [None] * len(returned)
+        names = tuple(name or f"return[{i}]" for i, name in enumerate(called))
+        at = position_of_output(returned, _named(self.forward))
+        return returned[at], Context(returned, names, at)
+
+    def run_backward(self, values: Inputs, context: Context, downstream: Any) -> dict[str, Any]:
+        given = self.parts.rebuild(values)
+        known = {**given, **{n: v for n, v in _known(values, given, context).items() if n not in given}}
+        back, rest = self._passed(known, len(given), context)
+        with same_random_numbers(self.generators, BACKWARD_SEED.get()):  # what backward draws is not what forward drew
+            result = back.call(
+                self.backward,
+                known,
+                downstream=1.0 if downstream is None else downstream,
+                context=rest,
+                output=context.returned[context.loss],
+                rate=1.0,
             )
-        names = self.names if len(self.names) == len(returned) else ("",) * len(returned)
-        return returned[loss], Context(returned, names, loss)
+        found = collected(result, self.called[1], self.parts.arrays)
+        self.names.clear()
+        self.names.update(found.names)
+        return found.gradients
+
+    def _passed(self, known: Mapping[str, Any], inputs: int, context: Context) -> tuple[Passed, Any]:
+        """What each parameter of the backward gets; and what is the cache among what forward returned."""
+        parameters = parameters_of(self.backward)
+        taken = {p.name for p in parameters if p.name in known}
+        left = {
+            name: value
+            for i, (name, value) in enumerate(zip(context.names, context.returned, strict=True))
+            if i != context.loss and name not in taken
+        }
+        spare = [n for n, v in left.items() if not (isinstance(v, dict) and taken & set(v))]
+        back = passed(
+            _named(self.backward),
+            self.backward,
+            list(known),
+            downstream=True,
+            context=bool(left),
+            spare=spare,
+            loss=context.is_loss,
+        )
+        defaults = {p.name for p in parameters if p.default is not p.empty}
+        back = replace(back, sources={n: s for n, s in back.sources.items() if s != "rate" or n not in defaults})
+        return back, _cache(list(left.values()))
 
 
-def _described(result: Any) -> str:
-    return "nothing" if result is None else f"a {type(result).__name__}"
+def _known(values: Inputs, given: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    """What a parameter of a backward may be called after, besides inputs: what forward returned, entries of caches
+    and of nested inputs."""
+    known = dict(zip(context.names, context.returned, strict=True))
+    for held in [*context.returned, *given.values()]:
+        if isinstance(held, dict):
+            known = {**{n: v for n, v in held.items() if isinstance(n, str)}, **known}
+    return {**{short_name(path): fresh(value) for path, value in values.items()}, **known}
 
 
-def _position_of_loss(returned: Sequence[Any]) -> int | None:
-    floating = [i for i, v in enumerate(returned) if _is_floating(v)]
-    scalars = [i for i in floating if np.size(_value(returned[i])) == 1]
-    return next(iter(scalars + floating), None)
+def _cache(left: list[Any]) -> Any:
+    """The value that a parameter called `cache` gets: the one that is no array, or all."""
+    held = [v for v in left if not is_floating(v)]
+    one = held if len(held) == 1 else left
+    return one[0] if len(one) == 1 else tuple(left)
 
 
-def _is_floating(value: Any) -> bool:
-    if isinstance(value, ArrayLike):
-        return value._tensor.equation.type.is_float
-    array = as_array(value)
-    return array is not None and array.dtype.kind == "f"
+def position_of_output(returned: Sequence[Any], name: str) -> int:
+    """Which of the values that a function returned is its loss: the first single number; else the first array.
 
-
-def _value(value: Any) -> Any:
-    return value.numpy() if isinstance(value, ArrayLike) else value
-
-
-def _call(fn: Callable[..., Any], arguments: dict[str, Any], what: str) -> Any:
-    names = {p.name for p in _parameters(fn)}
-    if set(arguments) <= names or not names:
-        return fn(**arguments) if names else fn(*arguments.values())
-    unknown = [n for n in arguments if n not in names]
-    try:
-        signature = inspect.signature(fn)
-        if any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
-            return fn(**arguments)
-        signature.bind(*arguments.values())
-    except TypeError:
-        close = difflib.get_close_matches(unknown[0], names, 1)
+    Raises:
+        ArgumentError: there is no floating-point number among them.
+    """
+    floating = [i for i, value in enumerate(returned) if is_floating(value)]
+    scalars = [i for i in floating if np.asarray(as_array(returned[i])).size == 1]
+    if not floating:
+        value = returned[0] if len(returned) == 1 else returned
+        array = as_array(value)
+        kind = f"a {type(value).__name__}" if array is None else f"an array of {array.dtype}"
         raise ArgumentError(
-            f"{what} was to be called with {', '.join(arguments)}",
-            f"{getattr(fn, '__name__', what)}{inspect.signature(fn)} has no parameter {unknown[0]}",
-            f"rename it to {close[0]}"
-            if close
-            else f"name the inputs after its parameters: {', '.join(sorted(names))}",
-        ) from None
-    return fn(*arguments.values())
+            f"{name} returned {'nothing' if value is None else kind}",
+            "a gradient says how a number changes with the inputs, so there must be one that depends on them",
+            "return the output or the loss as an array of floats, first in a tuple with what backward needs",
+        )
+    return (scalars or floating)[0]
+
+
+# --- inputs that are changed first
+
+
+def _with_floats(pair: _Pair) -> _Pair:
+    """Integers made floating-point numbers where backward has a gradient of them, and forward runs with these.
+
+    If there is nothing else, all of them may have one.
+    """
+    names = list(pair.given)
+    if pair.parts.arrays:
+        try:
+            words = set(re.findall(r"\w+", inspect.getsource(pair.backward)))
+        except (OSError, TypeError):
+            return pair
+        names = gradients_of_integers(pair.given, words)
+    found = pair
+    for name in names:
+        changed = _Pair.of(pair.forward, pair.backward, {**found.given, name: _floating(found.given[name])})
+        found = changed if _runs(changed) else found
+    return found
+
+
+def _floating(value: Any) -> Any:
+    leaves, _, rebuild = flatten(value)
+    whole = [isinstance(v, np.ndarray) and v.dtype.kind in "iu" and v.ndim > 0 for v in leaves]
+    return rebuild([v.astype(np.float64) if is_whole else v for v, is_whole in zip(leaves, whole, strict=True)])
+
+
+def _runs(pair: _Pair, *, both: bool = False) -> bool:
+    try:
+        output, context = pair.run_forward(pair.parts.arrays)
+        if both:
+            downstream = None if context.is_loss else np.ones(np.asarray(as_array(output)).shape)
+            pair.run_backward(pair.parts.arrays, copied(context), downstream)
+    except Exception:
+        return False
+    return True
+
+
+def _cut_down(pair: _Pair) -> tuple[_Pair, tuple[str, ...]]:
+    """The same with the first few elements of large arrays, where both functions run with these."""
+    given, told = smaller(dict(pair.given))
+    small = _Pair.of(pair.forward, pair.backward, given) if told else pair
+    if not told or not _runs(small, both=True):
+        return pair, ()
+    return small, (f"large inputs were cut down: {told} along an axis",)
 
 
 # --- random numbers
@@ -223,210 +321,6 @@ def generators_of(fn: Callable[..., Any]) -> list[tuple[Any, Any]]:
         except ValueError:
             continue
     return [(v, v.bit_generator.state) for v in space.values() if isinstance(v, np.random.Generator)]
-
-
-# --- the backward
-
-
-class _Backward:
-    """Calls the user's backward, and says which of its gradients belongs to which input."""
-
-    def __init__(self, fn: Callable[..., Any], given: tuple[str, ...], paths: tuple[str, ...]) -> None:
-        self.fn, self.given, self.paths = fn, given, paths
-        self.parameters = _parameters(fn)
-        self.generators = generators_of(fn)
-        self.returned = _returned_names(fn)
-        self.names: dict[str, str] = {}  # filled by the first call: input -> the user's name of its gradient
-
-    def __call__(self, arguments: Mapping[str, Any], context: Context, downstream: Any) -> dict[str, Any]:
-        values = [self._argument(p, arguments, context, downstream) for p in self.parameters]
-        positional = [v for p, v in zip(self.parameters, values, strict=True) if p.kind is not p.KEYWORD_ONLY]
-        keywords = {p.name: v for p, v in zip(self.parameters, values, strict=True) if p.kind is p.KEYWORD_ONLY}
-        with same_random_numbers(self.generators, 2):
-            result = self.fn(*[v for v in positional if v is not _DEFAULT], **keywords)
-        return self._gradients(result, arguments)
-
-    def _argument(
-        self, parameter: inspect.Parameter, given: Mapping[str, Any], context: Context, downstream: Any
-    ) -> Any:
-        name = parameter.name
-        if name in given:
-            return given[name]
-        rest = [v for i, v in enumerate(context.returned) if i != context.loss]
-        returned = dict(zip(context.names, context.returned, strict=True))
-        if name in returned and name not in ("", "return"):
-            return _array_of(returned[name])
-        if downstream is not None and name in DOWNSTREAM:
-            return downstream
-        caches = [v for v in rest if isinstance(v, (dict, list, tuple)) or not _is_floating(v)]
-        for cache in [*caches, *given.values()]:
-            if isinstance(cache, dict) and name in cache:
-                return cache[name]
-        if name in CACHES or name.rstrip("_").lower().endswith(("cache", "caches")):
-            if len(caches or rest) == 1:
-                return (caches or rest)[0]
-            if rest:
-                return tuple(rest)
-        if name in DOWNSTREAM:
-            return 1.0
-        nested = [v for v in given.values() if isinstance(v, (dict, list, tuple))]
-        if len(nested) == 1 and name.lower().startswith(("param", "weight", "net", "model", "theta")):
-            return nested[0]
-        short = {short_name(p): p for p in self.paths}
-        if name in short:
-            return _dig(given, short[name])
-        if parameter.default is not parameter.empty:
-            return _DEFAULT if parameter.kind is not parameter.KEYWORD_ONLY else parameter.default
-        if len(rest) == 1 and len(self.parameters) == 1:
-            return rest[0]
-        if downstream is not None and _may_be_downstream(name):
-            return downstream
-        close = difflib.get_close_matches(name, [*given, *returned], 1)
-        raise ArgumentError(
-            f"backward has the parameter {name}, and there is no value of that name",
-            f"known are the inputs {', '.join(given)}"
-            + (f", and what forward returned: {', '.join(n for n in returned if n)}" if any(returned) else "")
-            + ", a cache, and a downstream gradient",
-            f"rename it, for example to {close[0]}" if close else "rename it, or return it from forward",
-        )
-
-    def _gradients(self, result: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        named = _named(result, self.returned)
-        self.names.clear()
-        found: dict[str, Any] = {}
-        left = dict(named)
-        for path in self.paths:
-            name = _gradient_name(path, left)
-            if name is not None:
-                found[path], self.names[path] = left.pop(name), name
-        if not isinstance(result, dict):  # by order, where names do not tell
-            unnamed = [n for n in left if re.fullmatch(r"return(\[\d+\])*|\W*", n) or len(named) == len(self.paths)]
-            for path in [p for p in self.paths if p not in found]:
-                if not unnamed:
-                    break
-                shape = np.shape(_dig(arguments, path))
-                fits = [n for n in unnamed if np.shape(left[n]) == shape]
-                if len(unnamed) < sum(p not in found for p in self.paths) and not fits:
-                    continue
-                name = (fits or unnamed)[0]
-                unnamed.remove(name)
-                found[path], self.names[path] = left.pop(name), name
-        return {**found, **left}
-
-
-def _may_be_downstream(name: str) -> bool:
-    return name.startswith(("d", "grad", "g_", "delta", "up")) or name in DOWNSTREAM
-
-
-class _Default:
-    """Stands for an argument that is left to its default."""
-
-
-_DEFAULT = _Default()
-
-
-def _array_of(value: Any) -> Any:
-    return value
-
-
-def _dig(arguments: Mapping[str, Any], path: str) -> Any:
-    """The value at a path such as `params['W1']`."""
-    leaves, paths, _ = flatten(dict(arguments))
-    for leaf, at in zip(leaves, paths, strict=True):
-        first, _, rest = at.removeprefix("[").partition("]")
-        if first.strip("'\"") + rest == path:
-            return leaf
-    return None
-
-
-def _named(result: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """What a backward returned, by name, nested structures flattened."""
-    if isinstance(result, dict):
-        found: dict[str, Any] = {}
-        for key, value in result.items():
-            if isinstance(value, (dict, list, tuple)):
-                found.update({f"{key}{rest}": v for rest, v in _nested(value)})
-            else:
-                found[str(key)] = value
-        return found
-    if isinstance(result, (list, tuple)):
-        known = names if len(names) == len(result) else tuple(f"return[{i}]" for i in range(len(result)))
-        found = {}
-        for name, value in zip(known, result, strict=True):
-            if isinstance(value, dict):
-                found.update(_named(value, ()))
-            elif isinstance(value, (list, tuple)):
-                found.update({f"{name}{rest}": v for rest, v in _nested(value)})
-            else:
-                found[name] = value
-        return found
-    return {} if result is None else {names[0] if len(names) == 1 else "return": result}
-
-
-def _nested(value: Any) -> list[tuple[str, Any]]:
-    leaves, paths, _ = flatten(value)
-    return list(zip(paths, leaves, strict=True))
-
-
-_BEFORE = r"(?:d_?L_?d_?|dloss_?d?|grad(?:ient)?s?_?(?:of_)?|delta_?|del_?|nabla_?|partial_?|d_?|g_?|D_?)"
-_AFTER = r"(?:_?grad(?:ient)?s?|_g|_d|_bar)"
-
-
-def forward_name(gradient: str) -> tuple[str, ...]:
-    """The names of what a gradient may be the gradient of, by the way it is called.
-
-    Example:
-        >>> forward_name("dW2"), forward_name("grad_x"), forward_name("b1_grad")
-        (('W2', 'dW2'), ('x', 'grad_x'), ('b1', 'b1_grad'))
-    """
-    text = gradient.removeprefix("self.").removesuffix(".append").removesuffix(".insert")
-    found = []
-    for pattern in (rf"{_BEFORE}(\w.*)", rf"(.*\w?){_AFTER}"):
-        match = re.fullmatch(pattern, text)
-        if match and match[1]:
-            found.append(match[1])
-    keyed = re.fullmatch(r"\w+\[(.+)\]", text)
-    if keyed:
-        found += forward_name(keyed[1].strip("'\""))
-    return (*found, text)
-
-
-def _gradient_name(path: str, gradients: Mapping[str, Any]) -> str | None:
-    """Which of the returned names is that of the gradient of an input."""
-    wanted = {short_name(path), path}
-    for exact in (True, False):
-        for name in gradients:
-            for candidate in forward_name(name):
-                same = candidate in wanted if exact else _loose(candidate) in {_loose(w) for w in wanted}
-                if same:
-                    return name
-    return None
-
-
-def _loose(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def _returned_names(fn: Callable[..., Any]) -> tuple[str, ...]:
-    """What the last return statement calls what it returns."""
-    source = source_of(fn) if isinstance(fn, FunctionType) else source_of(getattr(fn, "__func__", fn)) if hasattr(
-        fn, "__func__"
-    ) else None  # fmt: skip
-    if source is None:
-        return ()
-    try:
-        tree = ast.parse(source.edited(()))
-    except SyntaxError:
-        return ()
-    returns = [n for n in ast.walk(tree) if isinstance(n, ast.Return) and n.value is not None]
-    if not returns:
-        return ()
-    value = max(returns, key=lambda n: n.lineno).value
-    parts = value.elts if isinstance(value, ast.Tuple) else [value]
-    return tuple(
-        p.id if isinstance(p, ast.Name) else ast.unparse(p) if isinstance(p, ast.Attribute) else f"return[{i}]"
-        for i, p in enumerate(parts)
-    )
 
 
 # --- copies

@@ -8,13 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from stepgrad.check.backward.naming import is_gradient_container, is_gradient_name, matched, tokens
+from stepgrad.check.backward.naming import (
+    PARAMETER,
+    gradient_roots,
+    is_gradient_container,
+    is_gradient_name,
+    matched,
+    tokens,
+)
 from stepgrad.check.backward.state import held
-from stepgrad.check.backward.subject import as_array
+from stepgrad.check.backward.subject import as_array, short_name
 from stepgrad.tensor import Array
 from stepgrad.tree import flatten
 
-UNNAMED = "what backward returned"
+UNNAMED = "return"
+"""What is returned without a name is called `return`, or `return[1]`."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +116,15 @@ def moved_by(
 def collected(
     result: Any,
     called: Sequence[str | None],
-    arguments: Mapping[str, str],
-    places: Mapping[str, tuple[str, ...]],
-    before: Mapping[str, Attribute],
-    after: Mapping[str, Attribute],
+    arguments: Mapping[str, Array],
+    places: Mapping[str, tuple[str, ...]] | None = None,
+    before: Mapping[str, Attribute] | None = None,
+    after: Mapping[str, Attribute] | None = None,
 ) -> Collected:
     """The gradients that a backward returned, and those it left in attributes.
 
     What it returned is matched by name first (a dict by its keys, a tuple by the names in the return
-    statement), then in the order of forward's arguments. Of attributes those count that it has set.
+    statement), then by shape in the order of forward's arguments. Of attributes those count that it has set.
 
     Args:
         result: what it returned.
@@ -125,11 +133,14 @@ def collected(
         places: attribute inputs -> all their paths.
         before, after: the attributes before and after the backward.
     """
-    aliases = {**arguments, **{alias: path for path, paths in places.items() for alias in paths}}
+    places, before, after = places or {}, before or {}, after or {}
+    short = [short_name(path) for path in arguments]
+    aliases = {name: path for name, path in zip(short, arguments, strict=True) if short.count(name) == 1}
+    aliases |= {path: path for path in arguments} | {alias: path for path, paths in places.items() for alias in paths}
     returned = _returned(result, called)
-    found = matched(returned, aliases)
+    found = matched(returned, aliases, keyed=isinstance(result, dict))
     if not isinstance(result, dict):
-        found |= _in_order(returned, found, list(arguments))
+        found |= _in_order(returned, found, arguments)
     gradients = {name: returned[path] for path, name in found.items()}
     names = {name: f"the gradient of {name}" if path.startswith(UNNAMED) else path for path, name in found.items()}
     set_ = {
@@ -140,7 +151,7 @@ def collected(
     left = {alias: name for alias, name in aliases.items() if name not in gradients}
     for path, name in matched(set_, left).items():
         gradients[name], names[name] = np.asarray(set_[path]), path
-    extra = {path: value for path, value in returned.items() if path not in found}
+    extra = {path: value for path, value in returned.items() if path not in found and value is not None}
     return Collected({**gradients, **extra}, names)
 
 
@@ -148,29 +159,54 @@ def _is_same(was: Attribute, now: Attribute) -> bool:
     return now.held is was.held and np.array_equal(now.value, was.value, equal_nan=True)
 
 
-def _returned(result: Any, called: Sequence[str | None]) -> dict[str, Array]:
-    """What was returned, by the user's own names."""
-    parts: dict[str, Any]
+def _returned(result: Any, called: Sequence[str | None]) -> dict[str, Array | None]:
+    """What was returned, by the user's own names; None where that stands in place of a gradient."""
+    parts: dict[str, Any] = {}
     if isinstance(result, dict):
         parts = {str(key): value for key, value in result.items()}
     elif isinstance(result, (tuple, list)):
         names = list(called) if len(called) == len(result) and isinstance(result, tuple) else [None] * len(result)
         listed = called[0] if len(called) == 1 and called[0] else UNNAMED
-        parts = {name or f"{listed}[{i}]": value for i, (name, value) in enumerate(zip(names, result, strict=True))}
-    else:
+        for i, (name, value) in enumerate(zip(names, result, strict=True)):
+            parts[name if name and name not in parts else f"{listed}[{i}]"] = value
+    elif result is not None:
         parts = {(called[0] if len(called) == 1 else None) or UNNAMED: result}
-    found = {}
+    found: dict[str, Array | None] = {}
     for name, value in parts.items():
         leaves, paths, _ = flatten(value)
         for leaf, path in zip(leaves, paths, strict=True):
             array = as_array(leaf)
-            if array is not None:
+            if array is not None or leaf is None:
                 found[name + path] = array
     return found
 
 
-def _in_order(returned: Mapping[str, Array], found: Mapping[str, str], arguments: Sequence[str]) -> dict[str, str]:
-    """Gradients without a telling name: the first is that of forward's first argument, and so on."""
-    open_ = [path for path in returned if path not in found and returned[path].dtype.kind in "fiu"]
+def _in_order(
+    returned: Mapping[str, Array | None], found: Mapping[str, str], arguments: Mapping[str, Array]
+) -> dict[str, str]:
+    """Gradients without a telling name, in the order of the arguments.
+
+    Where there are fewer of them than arguments, those are meant that have their shapes; of a wrong
+    shape is rather the gradient of a parameter than that of data.
+    """
+    alone = len(returned) in (1, len(arguments))
+    open_ = [
+        path
+        for path, value in returned.items()
+        if path not in found
+        and (value is None or value.dtype.kind in "fiu")
+        and (alone or not gradient_roots(tokens(path)[-1]))
+    ]
     free = [name for name in arguments if name not in found.values()]
-    return dict(zip(open_, free, strict=False))
+    if len(open_) == len(free):
+        return dict(zip(open_, free, strict=True))
+    shapes = {path: value.shape for path, value in returned.items() if path in open_ and value is not None}
+    chosen: dict[str, str] = {}
+    for name in free:
+        fit = next((p for p in shapes if p not in chosen and shapes[p] == arguments[name].shape), None)
+        if fit is not None:
+            chosen[fit] = name
+    left = [name for name in free if name not in chosen.values()]
+    wrong = [path for path in shapes if path not in chosen]
+    parameters = [name for name in left if PARAMETER.fullmatch(short_name(name))]
+    return chosen | dict(zip(wrong, parameters if len(parameters) >= len(wrong) else left, strict=False))

@@ -12,6 +12,7 @@ from stepgrad.check.backward.collecting import collected
 from stepgrad.check.backward.frameworks import copied
 from stepgrad.check.backward.objects import split
 from stepgrad.check.backward.passing import Passed, call, passed
+from stepgrad.check.backward.seeds import BACKWARD_SEED
 from stepgrad.check.backward.signatures import parameters_of, returned_names
 from stepgrad.check.backward.subject import Inputs, Subject, as_array, flat
 from stepgrad.check.backward.watching import functions_of
@@ -46,7 +47,6 @@ def with_loss(forward: Function, loss: Function, backward: Function, inputs: Map
         to_loss = Passed({**to_loss.sources, first: "output"}, to_loss.inputs)
     back = passed(_named(backward), backward, given, downstream=False, context=more)
     called = returned_names(backward)
-    forwards = {n: n for n in parts.arrays}
 
     def run(values: Inputs) -> tuple[Any, Any]:
         arguments = parts.rebuild(values)
@@ -57,8 +57,9 @@ def with_loss(forward: Function, loss: Function, backward: Function, inputs: Map
 
     def gradients(values: Inputs, context: Any, downstream: Any) -> dict[str, Any]:
         output, rest = copied(context)
-        result = back.call(backward, parts.rebuild(values), context=rest, output=output, rate=1.0)
-        return collected(result, called, forwards, {}, {}, {}).gradients
+        with same_random_numbers(generators, BACKWARD_SEED.get()):
+            result = back.call(backward, parts.rebuild(values), context=rest, output=output, rate=1.0)
+        return collected(result, called, parts.arrays).gradients
 
     return Subject(
         name=_named(backward),
@@ -77,7 +78,7 @@ def _own_names(run: Any, back: Passed, backward: Function, parts: Any, called: A
     try:
         _, (output, rest) = run(parts.arrays)
         result = back.call(backward, parts.rebuild(parts.arrays), context=rest, output=output, rate=1.0)
-        return collected(result, called, {n: n for n in parts.arrays}, {}, {}, {}).names
+        return collected(result, called, parts.arrays).names
     except Exception:
         return {}
 
@@ -129,7 +130,7 @@ def _matched(
     others: tuple[Any, ...], labels: list[str | None], inputs: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     result = others[0] if len(others) == 1 else others
-    found = collected(result, labels, {n: n for n in inputs}, {}, {}, {})
+    found = collected(result, labels, inputs)
     return found.gradients, found.names
 
 

@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from stepgrad.check.backward.naming import gradient_roots, matched, tokens
+from stepgrad.check.backward.naming import PARAMETER, gradient_roots, matched, tokens
 from stepgrad.check.backward.subject import Remark, Subject, short_name
 from stepgrad.tensor import Array
 from stepgrad.tree import flatten
-
-_PARAMETER = re.compile(r"(W|w|b|U|V|weights?|bias(es)?|kernels?|theta|gamma|beta)_?[a-z]{0,2}\d*(\[\d+\])?")
 
 
 def interface_remarks(
@@ -22,17 +20,22 @@ def interface_remarks(
     downstream: Any,
     right: Mapping[str, Array],
     known: Collection[str] = (),
+    *,
+    watched: bool = False,
 ) -> tuple[Remark, ...]:
     """What can be told without looking at any line.
 
     Args:
-        subject: what is checked; its forward and backward are run twice at its inputs.
+        subject: what is checked; its forward, and the backward unless watched, are run twice at its inputs.
         downstream: what the backward begins with; None for a loss.
         right: input -> its right gradient: an input whose gradient is zero needs none.
         known: the user's names of forward values: their gradients may be returned as well.
+        watched: the lines of the backward are watched, which tells what a second call changes, and where
+            a dtype comes from: leave these remarks out.
 
     Returns:
-        The subject's own remarks, then these, in the order in which they should be looked at.
+        The subject's own remarks, then these, in the order in which they should be looked at. If forward
+        returns something else each time, that alone: nothing else can be told then.
     """
     found = list(subject.remarks)
     outputs, context = subject.forward(subject.inputs)
@@ -40,10 +43,13 @@ def interface_remarks(
     difference = _difference(outputs, again)
     if difference:
         text = f"forward returns something else each time, with the same inputs (a difference of {difference:.1e})"
-        return (*found, Remark("not-deterministic", None, text, {"difference": difference}))
+        return (Remark("not-deterministic", None, text, {"difference": difference}),)
     first = subject.backward(subject.inputs, context, downstream)
+    names = tuple(_names(subject, first, right, known))
+    if watched:
+        return (*found, *names)
     second = subject.backward(subject.inputs, context, downstream)
-    return (*found, *_repeated(subject, first, second), *_names(subject, first, right, known), *_dtypes(subject, first))
+    return (*found, *_repeated(subject, first, second), *names, *_dtypes(subject, first))
 
 
 def _difference(a: Any, b: Any) -> float:
@@ -87,13 +93,10 @@ def _names(
     inputs = subject.inputs
     wanted = [n for n in _expected(subject, gradients) if np.any(right.get(n, 0.0))]
     missing = [n for n in wanted if gradients.get(n) is None]
-    roots = {_without_number(k) for k in known}
     extra = [
         n
         for n in gradients
-        if n not in inputs
-        and _is_gradient(n, gradients[n])
-        and not any(_without_number(root) in roots for root in gradient_roots(tokens(n)[-1]))
+        if n not in inputs and _is_gradient(n, gradients[n]) and not _belongs(tokens(n)[-1], inputs, known)
     ]
     if missing and not [n for n in gradients if n in inputs]:
         keys = ", ".join(map(str, gradients)) or "nothing"
@@ -109,7 +112,9 @@ def _names(
             text += f"; {close[0]} belongs to no input: is it misspelt?"
         yield Remark("gradient-missing", called, text, {"returned": tuple(gradients)})
     for name in extra:
-        text = f"{subject.name} returns {name}, and there is no input that it could be the gradient of"
+        place = re.fullmatch(r"return\[(\d+)\]", name)
+        what = f"a value at position {place[1]}" if place else name
+        text = f"{subject.name} returns {what}, and there is no input that it could be the gradient of"
         yield Remark("gradient-extra", name, text, {"inputs": tuple(inputs), "shape": np.shape(gradients[name])})
 
 
@@ -117,18 +122,18 @@ def _expected(subject: Subject, gradients: Mapping[str, Any]) -> list[str]:
     """The inputs whose gradient should be there.
 
     Unless the subject says so: those in the same container as one that has a gradient; what is called
-    like a parameter; if nothing at all is returned, every input.
+    like a parameter; that for which None is returned; if nothing at all is returned, every input.
     """
     if subject.expected is not None:
         return [n for n in subject.inputs if n in subject.expected]
-    given = [n for n in subject.inputs if gradients.get(n) is not None]
+    given = [n for n in subject.inputs if n in gradients]
     if not given:
         return list(subject.inputs)
     containers = {_container(n) for n in given} - {""}
     return [
         n
         for n in subject.inputs
-        if n in given or _container(n) in containers or (not _container(n) and _PARAMETER.fullmatch(short_name(n)))
+        if n in given or _container(n) in containers or (not _container(n) and PARAMETER.fullmatch(short_name(n)))
     ]
 
 
@@ -136,8 +141,27 @@ def _container(path: str) -> str:
     return path.rpartition("[")[0] or path.rpartition(".")[0]
 
 
+def _belongs(gradient: str, inputs: Collection[str], known: Collection[str]) -> bool:
+    """Whether a name is that of the gradient of a forward value.
+
+    In a loop one variable stands for the values of all layers: dA2 belongs to A. But where inputs are
+    numbered, W1 and W2, there is no dW9.
+    """
+    numbered = {_without_number(short_name(n)) for n in inputs if _without_number(short_name(n)) != _plain(n)}
+    names = {_plain(n) for n in [*known, *inputs]}
+    families = {_without_number(n) for n in known}
+    for root in gradient_roots(gradient):
+        family, plain = _without_number(root), _plain(root)
+        if plain in names or (family in families and (family not in numbered or family == plain)):
+            return True
+    return False
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"_(?=\d+$)", "", short_name(name)).lower()
+
+
 def _without_number(name: str) -> str:
-    """A for A2 and A_2: in a loop one variable stands for the values of all layers."""
     return re.sub(r"_?\d+$", "", name).lower()
 
 

@@ -33,14 +33,24 @@ OUTPUT = re.compile(
 DATA = re.compile(r"[xXaA]\d?|inputs?|data|batch|images?|features|X_?(train|batch)|x_?(train|batch)")
 RATE = re.compile(r"lr|learning_?rate|eta|alpha|step_?size")
 
+PARAMETER = re.compile(
+    r"(?!\w*(decay|reg|scale|size|rate|init|std|eps|mask|prob|shape))"
+    r"(W|w|b|U|V|emb(ed)?(ding)?s?|weights?|bias(es)?|kernels?|theta|gamma|beta)(_\w+|[a-z]{0,2}\d*)(\[\d+\])?"
+)
+
 _CONTAINERS = re.compile(
     r"_?(params?|parameters?|grads?|gradients?|d_?params?|state|variables|trainable\w*|theta|learnable\w*)",
     re.IGNORECASE,
 )
 _HOLDS = {"value", "data", "val", "grad", "gradient", "g", "w_grad"}
-_PREFIX = re.compile(
-    r"(?:_?d[A-Za-z]+_d_?|_?d(?:L|J|E|C|l)?d?_?|_?grads?_?(?:of_)?|_?gradients?_?|nabla_?|delta_?|g_)(?=\w)"
-)
+_PREFIXES = [
+    re.compile(prefix + r"(?=\w)")
+    for prefix in (
+        r"_?d[A-Za-z]+_d_?",  # dL_dW, dj_dw
+        r"(?:delta_?|del_|nabla_?|partial_|_?gradients?_?(?:of_)?|_?grads?_?(?:of_)?)",
+        r"(?:_?d[LJECl]?d?_?|g_|g(?=[A-Z]|[a-z]{1,2}\d*$))",
+    )
+]
 _SUFFIX = re.compile(r"_?(?:grads?|gradients?|nabla|bar|error|deriv(?:ative)?|delta)_?$", re.IGNORECASE)
 _SYNONYMS = {
     **dict.fromkeys(("w", "ws", "weight", "weights", "kernel", "wt", "wts"), "w"),
@@ -59,7 +69,7 @@ def gradient_roots(name: str) -> list[str]:
         (['W1'], ['weights'], [])
     """
     found = []
-    prefix = _PREFIX.match(name)
+    prefix = next((match for pattern in _PREFIXES if (match := pattern.match(name))), None)
     if prefix:
         found += [name[prefix.end() :], *([name[1:].lstrip("_")] if name[0] == "d" else [])]
     suffix = _SUFFIX.search(name)
@@ -68,6 +78,22 @@ def gradient_roots(name: str) -> list[str]:
     if re.fullmatch(r"d\w+", name):
         found.append(name[1:])
     return [root for root in dict.fromkeys(found) if root]
+
+
+def forward_name(gradient: str) -> tuple[str, ...]:
+    """What a variable, attribute or entry may be the gradient of, by its name; itself last.
+
+    Example:
+        >>> forward_name("dW2"), forward_name("self.b1_grad"), forward_name("grads['dw']")
+        (('W2', 'dW2'), ('b1', 'b1_grad'), ('w', 'dw', "grads['dw']"))
+    """
+    name = gradient.removeprefix("self.").removesuffix(".append").removesuffix(".insert")
+    parts = tokens(name) or [name]
+    if len(parts) > 1 and re.fullmatch(r"-?\d+", parts[-1]):  # an entry of a list: nabla_w[-1]
+        roots = [form for root in gradient_roots(parts[-2]) for form in (f"{root}[{parts[-1]}]", root)]
+    else:
+        roots = [*gradient_roots(parts[-1]), *parts[len(parts) - 1 :]]
+    return tuple(dict.fromkeys([*(root for root in roots if root != name), name]))
 
 
 def is_gradient_name(name: str, others: Iterable[str]) -> bool:
@@ -91,12 +117,13 @@ def tokens(path: str) -> list[str]:
     return [a or b or c for a, b, c in re.findall(r"\[['\"](.*?)['\"]\]|\[(.*?)\]|([^.\[\]]+)", path)]
 
 
-def matched(gradients: Iterable[str], inputs: Mapping[str, str]) -> dict[str, str]:
+def matched(gradients: Iterable[str], inputs: Mapping[str, str], *, keyed: bool = False) -> dict[str, str]:
     """Which gradient belongs to which input, by their names.
 
     Args:
         gradients: paths, as in `self.grads['W1']`, `dW1`, `self.layers[0].dW`, `nabla_b[1]`.
         inputs: every path at which an input is found -> the input.
+        keyed: they are the keys of a dict of gradients, where `W1` is the gradient of W1 too.
 
     Returns:
         Gradient -> input, for those that have one. An input gets one gradient at most.
@@ -110,7 +137,7 @@ def matched(gradients: Iterable[str], inputs: Mapping[str, str]) -> dict[str, st
         for gradient in gradients:
             if gradient in found:
                 continue
-            for key in _keys(tokens(gradient), plain):
+            for key in _keys(tokens(gradient), plain, keyed):
                 name = known.get(key, "")
                 if name and name not in found.values():
                     found[gradient] = name
@@ -118,9 +145,9 @@ def matched(gradients: Iterable[str], inputs: Mapping[str, str]) -> dict[str, st
     return found
 
 
-def _keys(parts: list[str], plain: bool) -> list[Key]:
+def _keys(parts: list[str], plain: bool, keyed: bool) -> list[Key]:
     """The keys under which a gradient's input may stand: at least one part is named as a gradient."""
-    inside = any(is_gradient_container(p) for p in parts[:-1]) or parts[-1] in _HOLDS
+    inside = keyed or any(is_gradient_container(p) for p in parts[:-1]) or parts[-1] in _HOLDS
     choices = [[*gradient_roots(p), *([p] if inside or len(parts) > 1 else [])] or [p] for p in parts]
     chosen = map(list, itertools.islice(itertools.product(*choices), 64))
     return [_key(names, plain, parts) for names in chosen if inside or names != parts]

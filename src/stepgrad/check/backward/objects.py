@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from stepgrad.check.backward.calling import generators_of, same_random_numbers
+from stepgrad.check.backward.calling import generators_of, position_of_output, same_random_numbers
 from stepgrad.check.backward.collecting import (
     Collected,
     attributes,
@@ -27,11 +27,11 @@ from stepgrad.check.backward.collecting import (
 from stepgrad.check.backward.interface import gradients_of_integers
 from stepgrad.check.backward.naming import BACKWARDS, DATA, FORWARDS, LOSSES, RATE, RESETS
 from stepgrad.check.backward.passing import Passed, call, passed
+from stepgrad.check.backward.seeds import BACKWARD_SEED
 from stepgrad.check.backward.signatures import parameters_of, returned_names
 from stepgrad.check.backward.state import duplicate, held, is_users, place, users_objects
 from stepgrad.check.backward.subject import Flat, Inputs, Remark, Subject, as_array, flat, fresh, is_floating
 from stepgrad.errors import ArgumentError
-from stepgrad.tensor import ArrayLike
 
 
 def method(thing: Any, names: list[str]) -> str | None:
@@ -133,7 +133,7 @@ class _Layer:
         work = copy.deepcopy(self.owner)
         place(work, {path: fresh(values[path]) for path in self.places})
         arguments = self.parts.rebuild(values)
-        with same_random_numbers(list(self.generators)):
+        with same_random_numbers(self.generators):
             result = call(getattr(work, self.names[0]), {n: arguments[n] for n in self.of_forward})
             output, rest = split(result, self.names[0])
             after = _After(work, arguments, output, rest)
@@ -147,8 +147,7 @@ class _Layer:
         after = copy.deepcopy(after)
         _reset(after.work)
         before = attributes(after.work)
-        with same_random_numbers(list(self.generators)):
-            np.random.random_sample(1)  # what backward draws is not what forward drew
+        with same_random_numbers(self.generators, BACKWARD_SEED.get()):  # what backward draws is not what forward drew
             result = self.back.call(
                 getattr(after.work, self.names[1]),
                 after.arguments,
@@ -158,7 +157,9 @@ class _Layer:
                 rate=self.rate,
             )
         called = returned_names(getattr(type(after.work), self.names[1]))
-        forwards = {n: n for n in self.parts.arrays if n.partition("[")[0].partition(".")[0] in self.of_forward}
+        forwards = {
+            n: v for n, v in self.parts.arrays.items() if n.partition("[")[0].partition(".")[0] in self.of_forward
+        }
         found = collected(result, called, forwards, self.places, before, attributes(after.work))
         return found, after.work
 
@@ -222,7 +223,7 @@ class _Layer:
         work = copy.deepcopy(self.owner)
         before = attributes(work)
         arguments = self.parts.rebuild(self.parts.arrays)
-        with same_random_numbers(list(self.generators)):
+        with same_random_numbers(self.generators):
             call(getattr(work, self.names[0]), {n: arguments[n] for n in self.of_forward})
         layer = replace(self, places=find_attribute_inputs(before, attributes(work), list(self.of_forward)))
         try:
@@ -340,18 +341,7 @@ def _reset(work: Any) -> None:
 def split(result: Any, name: str) -> tuple[Any, Any]:
     """The loss or output that a forward returned, and what else it returned: None, one value or a tuple."""
     parts = list(result) if isinstance(result, tuple) else [result]
-    floating = [i for i, v in enumerate(parts) if isinstance(v, ArrayLike) or is_floating(v)]
-    scalars = [i for i in floating if _shape(parts[i]) == ()]
-    if not floating:
-        array = as_array(result)
-        got = f"an array of {array.dtype}" if array is not None else f"a {type(result).__name__}"
-        got = "nothing" if result is None else got
-        raise ArgumentError(
-            f"{name} returned {got}",
-            "a gradient says how a number changes with the inputs, so there must be one that depends on them",
-            "return the output or the loss as an array of floats, first in a tuple with what backward needs",
-        )
-    chosen = (scalars or floating)[0]
+    chosen = position_of_output(parts, name)
     rest = [v for i, v in enumerate(parts) if i != chosen]
     return parts[chosen], None if not rest else rest[0] if len(rest) == 1 else tuple(rest)
 

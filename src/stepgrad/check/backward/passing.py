@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stepgrad.check.backward.naming import CONTEXT, DATA, DOWNSTREAM, OUTPUT, RATE
-from stepgrad.check.backward.signatures import parameters_of
+from stepgrad.check.backward.signatures import parameters_of, signature_of
 from stepgrad.errors import ArgumentError
 
 
@@ -44,7 +44,7 @@ class Passed:
 
 def call(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     """Calls a function with arguments by name, where it takes them so; the rest by position."""
-    kinds = {p.name: p.kind for p in inspect.signature(function).parameters.values()}
+    kinds = {p.name: p.kind for p in signature_of(function).parameters.values()}
     by_position = [
         n for n in arguments if kinds.get(n, inspect.Parameter.VAR_POSITIONAL) in (inspect.Parameter.POSITIONAL_ONLY,)
     ]
@@ -63,6 +63,8 @@ def passed(
     *,
     downstream: bool,
     context: bool,
+    spare: Sequence[str] = (),
+    loss: bool = False,
 ) -> Passed:
     """Decides what each parameter of a function gets.
 
@@ -72,6 +74,8 @@ def passed(
         inputs: the names of the inputs.
         downstream: whether it may take a downstream gradient.
         context: whether forward returned more than its output.
+        spare: those of `inputs` that forward returned under a name that no parameter has, or under none.
+        loss: what forward returned is a loss: its downstream gradient is 1, which backward need not take.
 
     Raises:
         ArgumentError: a parameter could be nothing of all this.
@@ -81,25 +85,26 @@ def passed(
     open_ = [p for p in parameters_of(function) if p.name != "self"]
     alone = len(open_) == 1  # then it is what arrives, whatever it is called
     lower = {n.lower(): n for n in reversed(inputs)}
+    in_order = _in_order([p for p in open_ if p.name.lower() not in lower], spare, downstream, loss)
     for parameter in list(open_):
-        p = parameter.name
-        if p in inputs:
-            sources[p], renamed[p] = "input", p
+        p, required = parameter.name, parameter.default is parameter.empty
+        if p in inputs or p in in_order:
+            sources[p], renamed[p] = "input", in_order.get(p, p)
         elif downstream and "downstream" not in sources.values() and DOWNSTREAM.fullmatch(p):
             sources[p] = "downstream"
         elif context and CONTEXT.fullmatch(p):
             sources[p] = "context"
         elif RATE.fullmatch(p):
             sources[p] = "rate"
-        elif OUTPUT.fullmatch(p) and not (downstream and alone):
+        elif required and OUTPUT.fullmatch(p) and not loss and not (downstream and alone):
             sources[p] = "output"
-        elif inputs and DATA.fullmatch(p) and not alone and p.lower() not in lower:
+        elif required and inputs and DATA.fullmatch(p) and not alone and p.lower() not in lower:
             sources[p], renamed[p] = "input", inputs[0]
         else:
             continue
         open_.remove(parameter)
     open_ = [p for p in open_ if p.default is p.empty]
-    if downstream and "downstream" not in sources.values():
+    if downstream and not loss and "downstream" not in sources.values():
         unknown = [p for p in open_ if p.name.lower() not in lower]
         if unknown:
             sources[unknown[0].name] = "downstream"
@@ -120,3 +125,18 @@ def passed(
         )
     order = [p.name for p in parameters_of(function) if p.name in sources]
     return Passed({n: sources[n] for n in order}, renamed)
+
+
+def _in_order(
+    parameters: Sequence[inspect.Parameter], spare: Sequence[str], downstream: bool, loss: bool
+) -> dict[str, str]:
+    """Parameter -> value, where as many are left of the one as of the other.
+
+    One of the parameters may be the downstream gradient; it must be, if forward's output is no loss.
+    """
+    left = [p.name for p in parameters if p.default is p.empty]
+    if len(left) == len(spare) and (loss or not downstream):
+        return dict(zip(left, spare, strict=True))
+    begin = next((n for n in left if DOWNSTREAM.fullmatch(n)), None if loss else next(iter(left), None))
+    others = [n for n in left if n != begin]
+    return dict(zip(others, spare, strict=True)) if downstream and len(others) == len(spare) else {}

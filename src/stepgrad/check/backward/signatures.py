@@ -16,9 +16,17 @@ from stepgrad.tree import flatten
 Parameters = Sequence[inspect.Parameter]
 
 
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature; `(*args)` for what is built in and doesn't tell, as NumPy's functions."""
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        return inspect.Signature([inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)])
+
+
 def parameters_of(function: Callable[..., Any], skip: int = 0) -> list[inspect.Parameter]:
     """The parameters of a function that can be passed one by one, the first `skip` left out."""
-    found = list(inspect.signature(function).parameters.values())[skip:]
+    found = list(signature_of(function).parameters.values())[skip:]
     return [p for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
 
 
@@ -36,7 +44,7 @@ def arguments(name: str, function: Callable[..., Any], inputs: Any, skip: int = 
     """
     parameters = parameters_of(function, skip)
     names = [p.name for p in parameters]
-    kinds = {p.kind for p in inspect.signature(function).parameters.values()}
+    kinds = {p.kind for p in signature_of(function).parameters.values()}
     if not isinstance(inputs, Mapping):
         values = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
         if len(values) > len(names):
