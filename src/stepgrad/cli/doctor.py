@@ -23,7 +23,7 @@ def doctor(
     A run is recorded in Python, with sg.health:
 
     health = sg.health(model, loss, optimizer)
-    sg.fit(model, loss, optimizer, (X, y), callbacks=[health])
+    sg.fit(model, loss, optimizer, (X, y), callbacks=(health,))
     health.save("run.json")
 
     Exit status: 0 if nothing was found, 1 if something was, 2 if the run could not be read.

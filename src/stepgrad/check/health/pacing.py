@@ -9,7 +9,10 @@ SHARE = 0.04
 """Of the time that training takes, what looking may take; 5 % are promised, and some goes into cutting slices."""
 
 FREE = 0.2
-"""Seconds that looking may take at any rate: a run that is over in a second has something to show, too."""
+"""Seconds of computing that looking may take at any rate: a run that is over in a second has something to show, too."""
+
+LEAST = 12
+"""Steps that are looked at whatever it takes, if there are so many."""
 
 MOST = 100
 """Steps that are looked at, if their number is known; of more than four times as many every second one is let go."""
@@ -29,10 +32,11 @@ class Pace:
     def __init__(self, every: int | None, total: int | None = None) -> None:
         self.every, self.total = every, total
         self.spent = 0.0
-        self.excused = 0.0
-        self._next = 1
+        self._paid = 0.0  # of these seconds, those that no later look has to wait for
+        self._computed = 0.0
+        self._next = self._latest = 1
         self._begun = time.perf_counter()
-        self._last: tuple[float, int] = (self._begun, 1)  # training seconds and step when last asked
+        self._asked: tuple[float, int] = (0.0, 1)  # seconds of training when last asked, and the step
 
     @property
     def training(self) -> float:
@@ -47,42 +51,45 @@ class Pace:
         """
         if step < self._next:
             return self._next - step
-        if self.every is not None:
+        if self.every is not None or step >= self._latest:
             return 0
         training = self.training
-        debt = self.spent - self.excused - self._free(step) - SHARE * training
-        if debt > 0 and step > self._last[1]:
-            per_step = (training - self._last[0]) / (step - self._last[1])
-            gap = max(1, math.ceil(debt / (SHARE * per_step))) if per_step > 0 else 1
-            self._next = step + gap
-        elif debt > 0 and step > 1:
-            self._next = step + 1
-        self._last = (training, step)
-        return max(self._next - step, 0)
+        debt = self.spent - self._paid - SHARE * training
+        if debt > 0 and self._computed > self._free(step):
+            before, asked = self._asked
+            per_step = (training - before) / (step - asked) if step > asked else 0.0
+            gap = math.ceil(debt / (SHARE * per_step)) if per_step > 0 else 1
+            self._next = min(step + max(gap, 1), self._latest)
+        self._asked = training, step
+        return self._next - step if self._next > step else 0
 
     def _free(self, step: int) -> float:
-        """What may be spent by now of the time that is free: half of it at once."""
+        """What may have been computed by now at any rate: half of it at once."""
         return FREE * (0.5 + 0.5 * step / self.total) if self.total else FREE
 
-    def looked(self, step: int, seconds: float, excused: float = 0.0) -> None:
+    def looked(self, step: int, seconds: float, computed: float, paid: float = 0.0) -> None:
         """Counts a look.
 
         Args:
             step: that was looked at.
-            seconds: that it took.
-            excused: part of these that no later look has to wait for.
+            seconds: that it took, by the clock.
+            computed: seconds of computing.
+            paid: of the seconds, those that no later look has to wait for.
         """
         self.spent += seconds
-        self.excused += excused
+        self._paid += paid
+        self._computed += computed
         if self.every is not None:
             self._next = step + self.every
             return
         evenly = self.total // MOST if self.total else step // 50
         self._next = step + max(1, min(evenly, step // 4))
+        seldom = self.total // LEAST if self.total else step
+        self._latest = step + max(1, min(seldom, 2 * step))
 
     def will_train(self) -> float:
         """Seconds of training in all, as far as can be told."""
-        done = self._last[1] - 1
+        training, done = self._asked[0], self._asked[1] - 1
         if self.total is None or done < 1:
             return self.training
-        return max(self._last[0] * self.total / done, self.training)
+        return max(training * self.total / done, self.training)

@@ -30,30 +30,27 @@ Numbers = dict[str, float]
 
 
 class Columns:
-    """Single numbers, laid into one vector while a step is recorded, and found in it by name when it was run."""
+    """Single numbers, gathered while a step is recorded, and found by name when it was run."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self._tensors: list[Tensor] = []
+        self.tensors: list[Tensor] = []
 
     def add(self, **tensors: Tensor) -> None:
         for name, tensor in tensors.items():
             self.names.append(name)
-            self._tensors.append(_wide(tensor))
+            self.tensors.append(_wide(tensor))
 
     def group(self, prefix: str, tensors: Mapping[str, Tensor]) -> None:
         self.add(**{f"{prefix} {name}": tensor for name, tensor in tensors.items()})
 
-    def vector(self) -> Tensor:
-        return functions["stack"](self._tensors)
 
-
-def read_columns(names: Sequence[str], vector: Array) -> dict[str, Numbers]:
+def read_columns(names: Sequence[str], values: Sequence[Array]) -> dict[str, Numbers]:
     """The numbers of each group, by its prefix; those without one are under ""."""
     found: dict[str, Numbers] = {}
-    for name, value in zip(names, vector.tolist(), strict=True):
+    for name, value in zip(names, values, strict=True):
         prefix, _, column = name.rpartition(" ")
-        found.setdefault(prefix, {})[column] = value
+        found.setdefault(prefix, {})[column] = float(value)
     return found
 
 
@@ -86,7 +83,7 @@ def record_statistics(
                 columns.group(f"parameter{i}", {"given": _squares(given[path])})
             columns.group(f"parameter{i}", below.get(parameters[path], {}))
         outputs = passed.outputs if isinstance(passed.outputs, Tensor) else None
-    return columns.names, {"numbers": columns.vector(), "units": units, "outputs": outputs}
+    return columns.names, {"numbers": columns.tensors, "units": units, "outputs": outputs}
 
 
 # --- on the tape

@@ -214,21 +214,19 @@ class Health:
 
     def look(self, step: int, epoch: int, x: Any, y: Any) -> None:
         """Looks at a step before it is done. Model and optimizer stay as they are."""
-        begin = time.perf_counter()
-        excused = 0.0
-        if self._problem:
-            self._pace.looked(step, 0.0)
-            return
+        begin, computed = time.perf_counter(), time.thread_time()
+        paid = 0.0
         try:
-            excused = self._look(step, epoch, _array(x), _array(y))
+            if not self._problem:
+                paid = self._look(step, epoch, _array(x), _array(y))
         except StepgradError as error:
             # The step itself will raise it, where the user expects it; if it does not, the report says it.
             self._problem = f"looking stopped at step {step}: {error.what.splitlines()[0]}"
-        self._pace.looked(step, time.perf_counter() - begin, excused)
+        self._pace.looked(step, time.perf_counter() - begin, time.thread_time() - computed, paid)
 
     def _look(self, step: int, epoch: int, x: Array, y: Array) -> float:
         description = self._description
-        excused = 0.0
+        paid = 0.0
         if description is None:
             description = self._description = describe(self._subject, x, y, False)
             self._seen.checks.append(check_network(self._subject, x, y, step))
@@ -236,7 +234,7 @@ class Health:
         if compiled and not self._programs.made(self._statistics, x, y, True):
             begin = time.perf_counter()
             found = self._programs.run(self._statistics, x, y, True)
-            excused = time.perf_counter() - begin
+            paid = time.perf_counter() - begin
         else:
             found = self._programs.run(self._statistics, x, y, compiled)
         noise = None
@@ -257,7 +255,7 @@ class Health:
         self._seen.neighbours[1] += all_of_them
         self._previous = x.copy(), y.copy()
         self._looks += 1
-        return excused
+        return paid
 
     def _compiles(self) -> bool:
         if self._compiled_wanted is not None:
