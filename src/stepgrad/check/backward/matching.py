@@ -107,13 +107,30 @@ def _about(sighting: Sighting, name: str) -> Sighting | None:
 
 
 def _scenes(clue: Clue) -> list[Scene]:
-    """The line as it is; and for a line that adds to its variable, what it adds."""
+    """The line as it is; for a line that adds to its variable, what it adds; for one that others add to, the sum."""
     if not clue.sightings:
         return []
     scenes = [Scene(clue)]
     if all(_adds(clue, s) for s in clue.sightings):
         scenes.append(Scene(clue, added=True))
+    finished = [_finished(clue, s) for s in clue.sightings]
+    if None not in finished:
+        scenes.append(Scene(replace(clue, sightings=tuple(s for s in finished if s is not None))))
     return scenes
+
+
+def _finished(clue: Clue, sighting: Sighting) -> Sighting | None:
+    """A value that is no gradient yet, as the gradient that it is once later lines have changed it."""
+    wrong, right, truth = sighting.wrong, sighting.right, sighting.truth
+    if sighting.target is not None or wrong is None or np.shape(wrong) != np.shape(right):
+        return None
+    roots = gradient_roots(clue.gradient)
+    for equation, name in truth.names.items():
+        called = name in roots or truth.bases.get(equation) in roots
+        if called and equation in truth.gradients and equation.type.shape == np.shape(right):
+            whole = np.asarray(truth.gradients[equation].equation.value)
+            return replace(sighting, right=whole, wrong=whole + (wrong - right), target=equation, factor=1.0)
+    return None
 
 
 def _adds(clue: Clue, sighting: Sighting) -> bool:
@@ -223,11 +240,13 @@ def _pairs(near: list[_Explained]) -> Iterator[Match]:
         match = Match(each.mistake.name, detail, None, each.mistake.fix, evidence, also=second)
         found.append((RANK[each.mistake.name], match))
     found.sort(key=lambda pair: pair[0])
-    for _, first in found[:_MOST_PAIRS]:
-        yield first
-    for _, first in found[:1]:
+    matches = [m for _, m in found[:_MOST_PAIRS]]
+    for first in matches[:1]:
         other = CATALOGUE[first.also or ""]
-        yield Match(other.name, first.detail, None, other.fix, first.evidence, also=first.mistake)
+        turned_around = Match(other.name, first.detail, None, other.fix, first.evidence, also=first.mistake)
+        surer = RANK[other.name] < RANK[first.mistake] and other.name != _ANY_NUMBER
+        matches.insert(0 if surer else len(matches), turned_around)
+    yield from matches
 
 
 def _one_term(scene: Scene) -> Iterator[Match]:
@@ -254,6 +273,8 @@ def _one_term(scene: Scene) -> Iterator[Match]:
 
 
 _MOST_PAIRS = 3
+_ANY_NUMBER = "constant-factor"
+"""What explains any factor at all, and so is the lesser half of a pair."""
 
 
 def _unit(factors: list[float]) -> bool:

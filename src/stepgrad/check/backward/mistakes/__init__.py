@@ -29,8 +29,8 @@ RANKS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "not-reset-between-calls",
             "cache-mutated",
             "weights-after-update",
-            "forward-disagrees-with-cache",
             "stale-cache",
+            "forward-disagrees-with-cache",
         ),
     ),
     (

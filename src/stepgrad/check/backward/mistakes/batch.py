@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,11 @@ def _regulariser(scene: Scene) -> Iterator[Guess]:
         yield Guess(
             lambda p: _unpenalised(p, own), f"the gradient of the penalty on {name}, which the loss has, is missing"
         )
+    bases: list[Callable[[Point], Array]] = [_right]
+    if own:
+        bases.append(lambda p: _unpenalised(p, own))
     for text, form in forms.items():
-        for base in (_right, *([lambda p: _unpenalised(p, own)] if own else [])):
+        for base in bases:
             found = [_multiple(p, base(p), form(p.value(goal))) for p in scene.points]
             if None not in found and _has_meaning(scene, [f for f in found if f is not None]):
                 yield Guess(
@@ -128,11 +132,12 @@ def _other_mask(scene: Scene, point: Point, i: int) -> Array | None:
 
 def _not_scaled(scene: Scene) -> Iterator[Guess]:
     """The factor 1 / keep of inverted dropout."""
-    masks, found = [i for i in _masks(scene) if i in scene.read], factors(scene)
+    masks, found = _masks(scene), factors(scene)
     if not found or not masks:
         return
     keeps = {float(scene.first.value(i).max()) for i in masks}
-    for i in scene.inside:
+    scaled = [r for i in masks for r in _following(scene, i)[:_STEPS_AFTER_MASK]]
+    for i in (*scaled, *scene.inside):
         if scene.equation(i).op.name in ("divide", "multiply"):
             for s in scene.tapes.sources[i]:
                 value = scene.first.value(s)
@@ -149,8 +154,11 @@ def _not_scaled(scene: Scene) -> Iterator[Guess]:
 
 def _statistics(scene: Scene) -> Iterator[Guess]:
     """The contributions through statistics of the batch left out: all of them, or of one."""
+    if scene.target is None:
+        return
     by_statistic: dict[int, list[int]] = {}
-    for i in scene.inside:
+    inside, _ = scene.tapes.between(scene.target, frozenset())  # the paths may have come together in earlier lines
+    for i in inside:
         of = scene.of(i)
         if of is not None and _is_statistic(scene, of) and scene.equation(i).operand is not None:
             by_statistic.setdefault(of, []).append(i)
@@ -162,7 +170,9 @@ def _statistics(scene: Scene) -> Iterator[Guess]:
         names = " and ".join(scene.name(s) for s in last if s not in kept)
         if dropped:
             yield Guess(
-                lambda p, dropped=frozenset(dropped): p.edited({i: np.zeros_like(p.value(i)) for i in dropped}),
+                lambda p, dropped=frozenset(dropped): replace(p, inside=tuple(inside)).edited(
+                    {i: np.zeros_like(p.value(i)) for i in dropped}
+                ),
                 f"{names} is treated as constant: every example acts on it, and so on all others",
             )
 
@@ -179,14 +189,17 @@ def _is_statistic(scene: Scene, i: int) -> bool:
     )
 
 
-def _following(scene: Scene, i: int) -> set[int]:
-    found, todo = {i}, [i]
-    while todo:
-        for r in scene.tapes.readers[todo.pop()]:
-            if r < scene.tapes.first_backward and r not in found:
-                found.add(r)
-                todo.append(r)
-    return found
+def _following(scene: Scene, i: int) -> list[int]:
+    """The forward positions that depend on i, and i itself, in order."""
+    found = {i}
+    for r in range(i + 1, scene.tapes.first_backward):
+        if not found.isdisjoint(scene.tapes.sources[r]):
+            found.add(r)
+    return sorted(found)
+
+
+_STEPS_AFTER_MASK = 5
+"""In so many steps after a mask comes the division by the keep probability: cast, reshape, multiply, divide."""
 
 
 def _leakage(scene: Scene) -> Iterator[Guess]:
@@ -289,9 +302,11 @@ def _error(point: Point) -> float:
 
 
 def _scattered(point: Point) -> bool:
-    """Whether the value is off to both sides, as roundings are."""
-    ups = (np.abs(point.wrong) > np.abs(point.right)).mean() if point.wrong is not None else 0.0
-    return bool(0.1 < ups < 0.9) or point.right.size < 4
+    """Whether the value is off to both sides, as roundings are; where it is 0 it stays 0."""
+    if point.wrong is None or ((point.right == 0) & (point.wrong != 0)).any():
+        return False
+    wrong, right = np.abs(point.wrong[point.right != 0]), np.abs(point.right[point.right != 0])
+    return right.size < 4 or bool(0.1 < (wrong > right).mean() < 0.9)
 
 
 FAMILY = Family(

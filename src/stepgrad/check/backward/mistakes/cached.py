@@ -163,18 +163,43 @@ def _repeats(scene: Scene, i: int) -> bool:
     return here is None or any(places.get(scene.equation(j)) == here for j in namesakes)
 
 
+_STALE = "it reads the {} of an earlier forward pass"
+
+
 def _stale(scene: Scene) -> Iterator[Guess]:
-    return _from(scene, lambda p: p.sighting.previous, "it reads the {} of an earlier forward pass")
+    yield from _from(scene, lambda p: p.sighting.previous, _STALE)
+    kept = _kept(scene)
+    yield from _from(scene, lambda p: {k: v for k, v in p.sighting.others.items() if k in kept}, _STALE)
+    held = scene.holding
+    if held is not None and held not in scene.parameters and _is_kept([p.wrong for p in scene.points]):
+        yield Guess(
+            lambda p: np.asarray(p.wrong),
+            _STALE.format(scene.name(held)) + ": it has the same value here, whatever the inputs are",
+        )
+
+
+def _kept(scene: Scene) -> frozenset[str]:
+    """The user's variables that hold the same array at every point, though the inputs differ."""
+    found = [p.sighting.others for p in scene.points]
+    return frozenset(name for name in found[0] if _is_kept([others.get(name) for others in found]))
+
+
+def _is_kept(values: list[Array | None]) -> bool:
+    first = values[0]
+    if first is None or len(values) < 2 or np.size(first) < 2 or not np.ptp(np.asarray(first, np.float64)):
+        return False
+    return all(v is not None and np.array_equal(v, first) for v in values[1:])
 
 
 def _mutated(scene: Scene) -> Iterator[Guess]:
     held = scene.holding
-    if held is not None and held not in scene.parameters and _IN_PLACE.search(scene.clue.code):
+    if held is not None and held not in scene.parameters and IN_PLACE.search(scene.clue.code):
         yield Guess(lambda p: np.asarray(p.wrong), f"{scene.name(held)} is changed in place, and read again later")
     yield from other_values(scene, "{} is no longer what the forward pass computed when it is read", changed=True)
 
 
-_IN_PLACE = re.compile(r"[-+*/@]=|\[.*\]\s*=[^=]")
+IN_PLACE = re.compile(r"[-+*/@]=|\[.*\]\s*=[^=]")
+"""What a line that changes an array in place has in its text."""
 
 
 def other_values(scene: Scene, text: str, changed: bool) -> Iterator[Guess]:
@@ -228,7 +253,9 @@ def _stepped(point: Point, parameter: int) -> bool:
     """Whether the wrong value is the parameter after a step along its gradient."""
     if point.wrong is None or point.wrong.shape != point.right.shape or parameter not in point.tapes.gradients:
         return False
-    return ratio(point.wrong - point.right, point.gradient(parameter), 1e-6) is not None
+    step, name = point.wrong - point.right, point.tapes.names.get(parameter, "")
+    own = [v for k, v in point.sighting.known.items() if k.strip("_").lower() in (name.lower(), "d" + name.lower())]
+    return any(ratio(step, np.asarray(g), 1e-6) is not None for g in (point.gradient(parameter), *own))
 
 
 def _rate(scene: Scene, i: int) -> tuple[float, Value] | None:
@@ -259,6 +286,8 @@ def _rounded(scene: Scene) -> Iterator[Guess]:
             continue
         name = scene.name(old)
         for what, function in _ROUNDINGS.items():
+            if not function(scene.first.value(old)).any():
+                continue  # nothing is left of it: what stands there instead is not a prediction
             yield from exchanged(
                 scene,
                 old,

@@ -10,7 +10,7 @@ import numpy as np
 from stepgrad.check.backward.aiming import Point
 from stepgrad.check.backward.comparing import agree
 from stepgrad.check.backward.mentions import mentions
-from stepgrad.check.backward.mistakes.cached import other_values
+from stepgrad.check.backward.mistakes.cached import IN_PLACE, other_values
 from stepgrad.check.backward.mistakes.mistake import Example, Family, Guess, Mistake
 from stepgrad.check.backward.mistakes.networks import two_layers
 from stepgrad.check.backward.scene import Scene
@@ -39,7 +39,10 @@ def _refused(point: Point) -> Array:
 def _disagrees(scene: Scene) -> Iterator[Guess]:
     """A line that reads the cache, and gets something else than the forward pass computed under that name."""
     yield from other_values(scene, "the cache holds something else under the name {} than forward computed", False)
+    yield from _entry_of_another(scene)
     held, code = scene.holding, scene.clue.code
+    if IN_PLACE.search(code):
+        return  # what the line changes was right before
     unpacked = re.match(r"[^=]*,[^=]*=", code) is not None
     if held is None or scene.first.wrong is None or not (unpacked or re.search(r"=.*(\[|\.)", code)):
         return
@@ -55,6 +58,29 @@ def _disagrees(scene: Scene) -> Iterator[Guess]:
             lambda p: np.asarray(p.wrong),
             f"the cache holds something else under this name than the {scene.name(held)} that forward computed",
         )
+
+
+def _entry_of_another(scene: Scene) -> Iterator[Guess]:
+    """A variable that holds an entry of the cache, and not the forward value of its own name."""
+    points = scene.points
+    for i, name in scene.named.items():
+        repeated = any(j != i and scene.base(j) == scene.base(i) for j in scene.named)
+        if not repeated and i not in scene.parameters and all(_holds_another_entry(p, i, name) for p in points):
+            yield Guess(
+                lambda p: np.asarray(p.wrong),
+                f"{name} is read from the cache, and is not the {name} that forward computed",
+                loose=True,
+            )
+            return
+
+
+def _holds_another_entry(point: Point, i: int, name: str) -> bool:
+    others, right = point.sighting.others, point.value(i)
+    value = others.get(name)
+    if point.wrong is None or value is None or value.size < 2 or value.shape != right.shape or agree(value, right):
+        return False
+    entries = [v for key, v in others.items() if key != name and "[" in key]
+    return any(entry.shape == value.shape and np.array_equal(entry, value) for entry in entries)
 
 
 FAMILY = Family(

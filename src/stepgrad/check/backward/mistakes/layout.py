@@ -13,7 +13,7 @@ from stepgrad.check.backward.aiming import Point
 from stepgrad.check.backward.mistakes.mistake import Example, Family, Guess, Mistake
 from stepgrad.check.backward.mistakes.networks import batch_norm, square_layers, two_layers
 from stepgrad.check.backward.scene import Scene
-from stepgrad.tape.equation import Equation
+from stepgrad.tape.equation import Equation, leaves
 from stepgrad.tensor import Array
 
 
@@ -169,6 +169,7 @@ def _unsummed(scene: Scene, biases: bool) -> Iterator[Guess]:
                 f"it is not summed over the examples: {name} was added to all of them, so its gradient is a sum"
                 if biases
                 else f"the sum over the axes along which {name} was broadcast is missing",
+                loose=_SUM.search(scene.clue.code) is not None,  # then it is summed, along another axis
             )
             axes = scene.equation(i).params.get("axis") or ()
             if len(axes) > 1:
@@ -197,6 +198,8 @@ def _bias_wrong_axis(scene: Scene) -> Iterator[Guess]:
     for i in _sums(scene):
         right = scene.equation(i).params.get("axis")
         shape = scene.equation(scene.tapes.sources[i][0]).type.shape
+        if scene.equation(_input(scene, scene.tapes.sources[scene.of(i) or 0][0])).op not in leaves:
+            continue  # a statistic that is computed on the way: no gradient is returned of it
         for axis in range(len(shape)):
             if (axis,) != right and len(shape) > 1:
                 for keepdims in (True, False):
@@ -266,8 +269,10 @@ def _elementwise(first_turned: bool, second_turned: bool) -> Callable[[Array, Ar
 _PRODUCT = re.compile(r"@|dot\b|matmul|einsum")
 
 
-def _products_of(scene: Scene) -> int:
-    return sum(scene.equation(i).op.name == "matmul" for i in scene.inside)
+def _too_few_products(scene: Scene, code: str) -> bool:
+    """Whether a line's text has no product of matrices, or is a sum and has fewer than it needs."""
+    found = len(_PRODUCT.findall(code))
+    return not found or (" + " in code and found < sum(scene.equation(i).op.name == "matmul" for i in scene.inside))
 
 
 def _elementwise_for_matmul(scene: Scene) -> Iterator[Guess]:
@@ -280,7 +285,7 @@ def _elementwise_for_matmul(scene: Scene) -> Iterator[Guess]:
                     lambda p, i=i, x=x, y=y: p.edited(functions={i: _elementwise(x, y)}),
                     f"{names} are multiplied element by element; the forward pass has a product of matrices, "
                     "so its gradients are products of matrices as well",
-                    reads=lambda code: " * " in code and len(_PRODUCT.findall(code)) < _products_of(scene),
+                    reads=lambda code: " * " in code and _too_few_products(scene, code),
                 )
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from stepgrad.check.backward.aiming import Point
+from stepgrad.check.backward.comparing import ratio
 from stepgrad.check.backward.mistakes.mistake import Example, Family, Guess, Mistake
 from stepgrad.check.backward.mistakes.networks import residual, square_layers, two_layers
 from stepgrad.check.backward.scene import Scene
@@ -45,8 +48,29 @@ def _overwritten(scene: Scene) -> Iterator[Guess]:
     contributions = scene.contributions()
     if len(contributions) > 1 and before is not None:
         for kept in contributions:
-            guess = without(scene, tuple(i for i in contributions if i != kept))
+            lost = tuple(i for i in contributions if i != kept)
+            if not any(ratio(np.asarray(before), scene.first.value(i)) for i in lost):
+                continue  # what was there had come along none of the paths that are missing
+            guess = without(scene, lost)
             yield Guess(guess.value, f"only the path through {_through(scene, kept)} is left of the sum")
+
+    for i in scene.inside:
+        if scene.equation(i).op.name == "scatter_add":
+            yield Guess(
+                lambda p, i=i: p.edited(functions={i: partial(_assigned, **p.tapes.equations[i].params)}),
+                "where an index comes several times only the last contribution counts: `a[index] += …` adds once; "
+                "use `np.add.at(a, index, …)`",
+            )
+
+
+def _assigned(values: Array, *indices: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
+    """What scatter_add becomes if each contribution replaces the one before."""
+    index: list[Any] = [slice(None)] * len(shape)
+    for axis, i in zip(axes, indices, strict=True):
+        index[axis] = i
+    made = np.zeros(shape, values.dtype)
+    made[tuple(index)] = values
+    return made
 
 
 def _added(scene: Scene) -> str | None:
@@ -109,6 +133,13 @@ def _ignored(scene: Scene) -> Iterator[Guess]:
             yield Guess(
                 lambda p, s=span: s.derivative(p),
                 f"it is the derivative of {scene.name(span.end)} alone; the downstream gradient is not multiplied in",
+            )
+    forward = set(scene.named.values())
+    for name, value in scene.first.sighting.known.items():
+        if np.size(value) > 1 and np.shape(value) == scene.first.right.shape and name not in forward:
+            yield Guess(
+                lambda p, name=name: _as_wrong(p, p.right / p.sighting.known[name]),
+                f"what {name} was before is not multiplied in, as if it were 1",
             )
     loss = scene.tapes.output
     seed = None if loss is None or scene.equation(loss).type.shape == () else scene.tapes.gradients.get(loss)

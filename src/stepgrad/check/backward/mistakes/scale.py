@@ -127,16 +127,16 @@ _DIVIDING = re.compile(r"/=?\s*\(?(len\(|[\w.\[\]]*\.(shape|size))")
 
 
 def _dividing(scene: Scene, lengths: dict[int, int], what: str) -> Iterator[Guess]:
-    n, m = lengths[id(scene.first)], scene.first.batch
+    n = lengths[id(scene.first)]
     told = _DIVIDES.search(scene.clue.code) is not None or ("/" in scene.clue.code and n in scene.clue.loop.values())
     varies = told or len(set(lengths.values())) > 1
     if n <= 1:
         return
     other = any(lengths[id(p)] != p.batch for p in scene.points)
-    if other and (told or len({_batch(p) / lengths[id(p)] for p in scene.points}) > 1):
-        yield times(
-            lambda p: _batch(p) / lengths[id(p)], f"it is divided by {what} ({n}); the number of examples is {m}"
-        )
+    for right, count in _counts(scene):
+        ratios = {count(p) / lengths[id(p)] for p in scene.points}
+        if ratios != {1.0} and (told or len(ratios) > 1):
+            yield times(lambda p, c=count: c(p) / lengths[id(p)], f"it is divided by {what} ({n}); {right}")
     if not varies:
         return  # a number like any other, as far as these points tell
     if other:
@@ -240,7 +240,8 @@ def _is_clipped(wrong: Array, right: Array) -> bool:
         return False
     cut = ~np.isclose(wrong, right, rtol=1e-9, atol=0)
     sizes = np.unique(np.abs(wrong[cut]).round(12))
-    return bool(cut.any() and not cut.all() and len(sizes) == 1 and 0 < sizes[0] < abs(right[cut]).min())
+    smaller = bool(cut.any() and len(sizes) == 1 and 0 < sizes[0] < abs(right[cut]).min())
+    return smaller and bool((np.sign(wrong[cut]) == np.sign(right[cut])).all())
 
 
 FAMILY = Family(
