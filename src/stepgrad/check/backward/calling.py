@@ -14,7 +14,8 @@ import numpy as np
 
 from stepgrad.check.backward.collecting import collected
 from stepgrad.check.backward.interface import gradients_of_integers
-from stepgrad.check.backward.naming import forward_name as forward_name  # explaining.py looks for it here
+from stepgrad.check.backward.naming import HOLDER
+from stepgrad.check.backward.naming import forward_name as forward_name  # others of this package look for it here
 from stepgrad.check.backward.passing import Passed, call, passed
 from stepgrad.check.backward.sampling import smaller
 from stepgrad.check.backward.seeds import BACKWARD_SEED
@@ -120,6 +121,11 @@ class _Pair:
     Attributes:
         given: the inputs by name.
         parts: the same, flattened.
+        of_forward: the names of those that forward takes.
+        called: what the return statements of forward and backward call their values.
+        generators: what either draws random numbers from, and where that stood.
+        parameters: of the backward.
+        plans: what each parameter gets, by what there is to get.
         names: input -> the user's name of its gradient, known once the backward has run.
     """
 
@@ -130,6 +136,8 @@ class _Pair:
     of_forward: tuple[str, ...]
     called: tuple[Sequence[str | None], Sequence[str | None]]
     generators: Sequence[tuple[Any, Any]]
+    parameters: Sequence[inspect.Parameter]
+    plans: dict[tuple[Any, ...], Passed] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
@@ -147,6 +155,7 @@ class _Pair:
             tuple(n for n in given if n in own or n not in later),
             (returned_names(forward), returned_names(backward)),
             tuple(found.values()),
+            parameters_of(backward),
         )
 
     def run_forward(self, values: Inputs) -> tuple[Any, Context]:
@@ -160,9 +169,8 @@ class _Pair:
         return returned[at], Context(returned, names, at)
 
     def run_backward(self, values: Inputs, context: Context, downstream: Any) -> dict[str, Any]:
-        given = self.parts.rebuild(values)
-        known = {**given, **{n: v for n, v in _known(values, given, context).items() if n not in given}}
-        back, rest = self._passed(known, len(given), context)
+        known = self._known(values, context)
+        back, rest = self._passed(known, context)
         with same_random_numbers(self.generators, BACKWARD_SEED.get()):  # what backward draws is not what forward drew
             result = back.call(
                 self.backward,
@@ -177,38 +185,44 @@ class _Pair:
         self.names.update(found.names)
         return found.gradients
 
-    def _passed(self, known: Mapping[str, Any], inputs: int, context: Context) -> tuple[Passed, Any]:
+    def _known(self, values: Inputs, context: Context) -> dict[str, Any]:
+        """What a parameter of the backward may be called after: an input, what forward returned, an entry of a cache
+        or of a nested input."""
+        given = self.parts.rebuild(values)
+        known = {short_name(path): fresh(value) for path, value in values.items()}
+        nested = [v for v in given.values() if isinstance(v, (dict, list, tuple))]
+        if len(nested) == 1:
+            known |= {p.name: nested[0] for p in self.parameters if HOLDER.match(p.name)}
+        for held in [*given.values(), *context.returned]:
+            if isinstance(held, dict):
+                known |= {n: v for n, v in held.items() if isinstance(n, str)}
+        known |= zip(context.names, context.returned, strict=True)
+        return {**given, **{n: v for n, v in known.items() if n not in given}}
+
+    def _passed(self, known: Mapping[str, Any], context: Context) -> tuple[Passed, Any]:
         """What each parameter of the backward gets; and what is the cache among what forward returned."""
-        parameters = parameters_of(self.backward)
-        taken = {p.name for p in parameters if p.name in known}
+        taken = {p.name for p in self.parameters if p.name in known}
         left = {
             name: value
             for i, (name, value) in enumerate(zip(context.names, context.returned, strict=True))
             if i != context.loss and name not in taken
         }
-        spare = [n for n, v in left.items() if not (isinstance(v, dict) and taken & set(v))]
-        back = passed(
-            _named(self.backward),
-            self.backward,
-            list(known),
-            downstream=True,
-            context=bool(left),
-            spare=spare,
-            loss=context.is_loss,
-        )
-        defaults = {p.name for p in parameters if p.default is not p.empty}
-        back = replace(back, sources={n: s for n, s in back.sources.items() if s != "rate" or n not in defaults})
-        return back, _cache(list(left.values()))
-
-
-def _known(values: Inputs, given: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    """What a parameter of a backward may be called after, besides inputs: what forward returned, entries of caches
-    and of nested inputs."""
-    known = dict(zip(context.names, context.returned, strict=True))
-    for held in [*context.returned, *given.values()]:
-        if isinstance(held, dict):
-            known = {**{n: v for n, v in held.items() if isinstance(n, str)}, **known}
-    return {**{short_name(path): fresh(value) for path, value in values.items()}, **known}
+        spare = tuple(n for n, v in left.items() if not (isinstance(v, dict) and taken & set(v)))
+        case = (tuple(known), spare, bool(left), context.is_loss)
+        if case not in self.plans:
+            back = passed(
+                _named(self.backward),
+                self.backward,
+                case[0],
+                downstream=True,
+                context=case[2],
+                spare=spare,
+                loss=case[3],
+            )
+            defaults = {p.name for p in self.parameters if p.default is not p.empty}
+            sources = {n: s for n, s in back.sources.items() if s != "rate" or n not in defaults}
+            self.plans[case] = replace(back, sources=sources)
+        return self.plans[case], _cache(list(left.values()))
 
 
 def _cache(left: list[Any]) -> Any:

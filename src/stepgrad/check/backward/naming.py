@@ -38,6 +38,9 @@ PARAMETER = re.compile(
     r"(W|w|b|U|V|emb(ed)?(ding)?s?|weights?|bias(es)?|kernels?|theta|gamma|beta)(_\w+|[a-z]{0,2}\d*)(\[\d+\])?"
 )
 
+HOLDER = re.compile(r"param|weight|net|model|theta", re.IGNORECASE)
+"""How the name begins of what holds all parameters, where there is one such thing."""
+
 _CONTAINERS = re.compile(
     r"_?(params?|parameters?|grads?|gradients?|d_?params?|state|variables|trainable\w*|theta|learnable\w*)",
     re.IGNORECASE,
