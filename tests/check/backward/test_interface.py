@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from stepgrad.check.backward.interface import gradients_of_integers, interface_remarks
+from stepgrad.check.backward.naming import PARAMETER
 from stepgrad.check.backward.subject import Remark, Subject
 
 W = np.arange(6.0).reshape(2, 3) + 1
@@ -14,7 +16,12 @@ CALLS: list[int] = []
 
 
 def remarks(
-    backward: Any, forward: Any = None, expected: frozenset[str] | None = None, known: Any = ()
+    backward: Any,
+    forward: Any = None,
+    expected: frozenset[str] | None = None,
+    known: Any = (),
+    watched: bool = False,
+    before: tuple[Remark, ...] = (),
 ) -> list[Remark]:
     inputs = {"params['W1']": W, "params['W2']": W.copy(), "X": np.ones(3)}
     subject = Subject(
@@ -26,9 +33,10 @@ def remarks(
         functions=(),
         gradient_names={"params['W1']": "dW1"},
         expected=expected,
+        remarks=before,
     )
     right = {"params['W1']": W, "params['W2']": W, "X": np.ones(3)}
-    return list(interface_remarks(subject, None, right, known))
+    return list(interface_remarks(subject, None, right, known, watched=watched))
 
 
 def test_nothing_to_remark() -> None:
@@ -67,9 +75,38 @@ def test_dtypes() -> None:
     assert "int64" in found[0].text
 
 
+def test_what_watching_tells_by_line() -> None:
+    rng = np.random.default_rng()
+    different = {"params['W1']": W.astype(int), "X": W}
+    found = remarks(lambda: {**different, "params['W2']": rng.random((2, 3))}, watched=True)
+    assert found == []
+    assert [r.mistake for r in remarks(lambda: different, watched=True)] == ["gradient-missing"]
+
+
+def test_none_in_place_of_a_gradient() -> None:
+    (remark,) = remarks(lambda: {"params['W1']": W, "params['W2']": W, "X": None})
+    assert (remark.mistake, remark.gradient) == ("gradient-missing", "dX")
+
+
+@pytest.mark.parametrize(
+    ("name", "belongs"),
+    [("dW9", False), ("dA2", True), ("dA", True), ("dZ_1", True), ("dZ7", True), ("dW", True), ("return[2]", False)],
+)
+def test_gradients_in_a_loop(name: str, belongs: bool) -> None:
+    found = remarks(lambda: {"params['W1']": W, "params['W2']": W, name: W}, known=("Z1", "A", "W", "W1"))
+    assert [r.mistake for r in found] == ([] if belongs else ["gradient-extra"])
+
+
+def test_names_of_parameters() -> None:
+    names = "W b W1 b_visible W_xh Wq embed embedding beta kernel_2 biases[1]".split()
+    assert all(PARAMETER.fullmatch(name) for name in names)
+    assert not any(PARAMETER.fullmatch(name) for name in "X batch weight_decay w_scale y mask bold2x".split())
+
+
 def test_a_forward_that_is_never_the_same() -> None:
     rng = np.random.default_rng()
-    (remark,) = remarks(dict, forward=lambda values: (float(rng.random()), None))
+    other = Remark("gradient-extra", "dQ", "")
+    (remark,) = remarks(dict, forward=lambda values: (float(rng.random()), None), before=(other,))
     assert (remark.mistake, remark.gradient) == ("not-deterministic", None)
 
 

@@ -35,7 +35,7 @@ RATE = re.compile(r"lr|learning_?rate|eta|alpha|step_?size")
 
 PARAMETER = re.compile(
     r"(?!\w*(decay|reg|scale|size|rate|init|std|eps|mask|prob|shape))"
-    r"(W|w|b|U|V|emb(ed)?(ding)?s?|weights?|bias(es)?|kernels?|theta|gamma|beta)(_\w+|[a-z]{0,2}\d*)(\[\d+\])?"
+    r"(W|w|b|U|u|V|emb(ed)?(ding)?s?|weights?|bias(es)?|kernels?|theta|gamma|beta)(_\w+|[a-z]{0,2}\d*)(\[\d+\])?"
 )
 
 HOLDER = re.compile(r"param|weight|net|model|theta", re.IGNORECASE)
