@@ -119,7 +119,7 @@ def check_subjects(subjects: Sequence[Subject], tolerance: float, rng: np.random
         chosen += [i for i in range(len(spots)) if i not in same_shapes and not _broken(runs[i], runs[chosen[0]])]
         chosen += [i for i in reversed(failed) if i not in chosen][: 3 - len(chosen)]
         shown = frozenset(fact.key for fact in facts if fact.key is not None)
-        judge = Judge(runner, [spots[i] for i in chosen], tolerance, time.perf_counter() + SECONDS, shown)
+        judge = Judge(runner, [spots[i] for i in chosen], tolerance, time.thread_time() + SECONDS, shown)
         found = findings_of(judge, facts)
         found = found or [last_resort(runner, spots[failed[-1]], runs[failed[-1]], tolerance)]
     lines = {f.line for f in found}
@@ -186,7 +186,8 @@ def findings_of(judge: Judge, facts: Sequence[Fact]) -> list[Finding]:
     blames: list[Blame] = []
     findings: list[Finding] = []
     for _ in range(_MOST_BLAMES):
-        blame = judge.next(repeated=False, seconds=0.3)
+        raises = judge.run(0).error is not None
+        blame = None if raises else judge.next(repeated=False, seconds=0.3)
         if blame is None or not (blame.enough or blame.mends or not blame.seen[0]):
             repaired = by_repair(judge, facts, 0.35)
             if repaired is not None:

@@ -137,6 +137,7 @@ def clue_of(judge: Judge, blame: Blame, runs: Sequence[Run]) -> Clue:
         line=blame.site.line,
         code=blame.site.code,
         loop=loop,
+        wrong=tuple(sorted(judge.wrong(runs[0], 0))),
         earlier=tuple(dict.fromkeys(s.name for s in runs[0].seen[: _position(runs[0], first)])),
         error=None if runs[0].error is None else str(runs[0].error),
     )
@@ -176,13 +177,23 @@ def _others(variables: Mapping[str, Any]) -> dict[str, Array]:
 
 def repaired_line(judge: Judge, blame: Blame, runs: Sequence[Run]) -> tuple[Key, Repair] | None:
     """The line whose repair makes right what is wrong: the one that is blamed, or one that it depends on."""
-    deadline = min(judge.deadline, time.perf_counter() + SECONDS)
+    deadline = min(judge.deadline, time.thread_time() + SECONDS)
     before, after = _others_to_blame(judge, blame, runs[0])
+    best: tuple[Key, Repair] | None = None
     for key in [*before, blame.key, *after]:
+        if best is not None and not _same_name(judge, key, blame):
+            continue
         found = first_repair(judge, key, blame, deadline)
-        if found is not None:
-            return key, found
-    return None
+        if found is not None and found.growth(source_at(judge, key)) <= 0:
+            return key, found  # something too much is left out
+        best = best or (None if found is None else (key, found))
+    return best
+
+
+def _same_name(judge: Judge, key: Key, blame: Blame) -> bool:
+    """Whether a line computes an earlier value of the variable that is wrong."""
+    names = judge.runner.sites[key].names
+    return bool(names) and names[0].partition("[")[0] == blame.name.partition("[")[0]
 
 
 def _others_to_blame(judge: Judge, blame: Blame, run: Run) -> tuple[list[Key], list[Key]]:
@@ -209,12 +220,15 @@ def _others_to_blame(judge: Judge, blame: Blame, run: Run) -> tuple[list[Key], l
 
 def by_repair(judge: Judge, facts: Sequence[Fact], seconds: float) -> Diagnosis | None:
     """Where no value can be put in the place of a wrong one: any line of which a repair makes everything right."""
-    deadline = min(judge.deadline, time.perf_counter() + seconds)
+    deadline = min(judge.deadline, time.thread_time() + seconds)
     runs = [judge.run(i) for i in range(len(judge.spots))]
     wrong = judge.wrong(runs[0], 0)
     classes = judge.classes(runs[0], 0)
     doubtful = [s.key for s, c in zip(runs[0].seen, classes, strict=True) if c != RIGHT]
-    order = dict.fromkeys([*_copies(runs[0]), *doubtful, *(s.key for s in reversed(runs[0].seen))])
+    raising = judge.at_error(runs[0])
+    order = dict.fromkeys(
+        [*judge.first, *_copies(runs[0]), *doubtful, *raising, *(s.key for s in reversed(runs[0].seen))]
+    )
     sound = {
         s.key
         for s, c in zip(runs[0].seen, classes, strict=True)
@@ -225,12 +239,17 @@ def by_repair(judge: Judge, facts: Sequence[Fact], seconds: float) -> Diagnosis 
     single = {s.key for s in runs[0].seen if s.value.ndim == 0}
     # What is added to or stored into an array can't be tried by itself, and takes longer.
     late = [(judge.runner.sites[k].kind in ("update", "store")) + 2 * (k in single) for k in order]
-    for key in [k for _, k in sorted(zip(late, order, strict=True), key=lambda pair: pair[0])]:
-        if key in sound or key in zeros - single or spans[judge.runner.sites[key].span] > 1:
+    ranked: list[tuple[int, Key]] = []
+    for key, rank in zip(order, late, strict=True):
+        if key in sound or key in zeros - single - judge.first or spans[judge.runner.sites[key].span] > 1:
             continue
-        if judge.influence(key, runs[0]) != wrong:
-            continue
-        found = first_repair(judge, key, None, min(deadline, time.perf_counter() + seconds / 2))
+        influence = judge.influence(key, runs[0])
+        if runs[0].error is not None or influence == wrong:
+            ranked.append((rank, key))
+        elif influence > wrong:  # where two of its runs cancel, say
+            ranked.append((rank + 4, key))
+    for _, key in sorted(ranked, key=lambda pair: pair[0]):
+        found = first_repair(judge, key, None, min(deadline, time.thread_time() + seconds / 2))
         if found is not None:
             blame = _shown_by(judge, key, found, runs)
             runs = [judge.run(i, scope_at=key) for i in range(len(judge.spots))]
@@ -278,7 +297,7 @@ def first_repair(judge: Judge, key: Key, blame: Blame | None, deadline: float) -
     scope = scope_at(judge, key, run)
     trial = _Trial(judge, key, source, run, blame)
     for repair in repairs(site, source, scope):
-        if time.perf_counter() > deadline:
+        if time.thread_time() > deadline:
             return None
         if trial.may_mend(repair) and all(_mended(judge, i, repair.edits, blame) for i in range(len(judge.spots))):
             return repair
@@ -292,12 +311,29 @@ class _Trial:
         self.judge, self.site, self.source = judge, judge.runner.sites[key], source
         self.names: dict[str, Any] = {**_globals(judge, key), **run.scope}
         self.wanted: Array | None = None
+        self.elsewhere = blame is not None and blame.key != key
         first = next((s for s in run.seen if s.key == key), None)
         self.now = None if first is None else first.value
         if blame is not None and blame.key == key and blame.seen[0] and blame.seen[0][0].count == 0:
             self.wanted = blame.right[0][0]
-        self.usable = bool(run.scope) and self.site.kind in ("assign", "entry", "return", "call")
+        self.usable = bool(run.scope) and self.site.kind in ("assign", "entry", "return", "call", "update")
         self.usable &= self.now is not None and self.now.ndim > 0
+        self.before: Any = None
+        if self.usable and self.site.kind == "update":
+            self.before = self._before_update()
+            self.usable = self.before is not None
+
+    def _before_update(self) -> Any:
+        """What the variable of `x += …` held before."""
+        statement = self.source.text(self.site.span)
+        if "+=" not in statement or self.now is None:
+            return None
+        try:
+            with np.errstate(all="ignore"):
+                added = eval(compile(f"({self.source.text(self.site.value)}\n)", "<line>", "eval"), self.names)
+            return self.now - added
+        except Exception:  # it does not stand alone
+            return None
 
     def may_mend(self, repair: Repair) -> bool:
         """Whether the changed line gives the right value, or at least one that a right backward pass has."""
@@ -313,8 +349,14 @@ class _Trial:
         value = self.judge.spots[0].subject.as_array(value)
         if value is None:
             return True
+        if self.before is not None:
+            if np.shape(self.before) != value.shape:
+                return False
+            value = np.asarray(self.before + value)
         if self.wanted is not None:
             return error_of(value, self.wanted) <= self.judge.tolerance
+        if self.elsewhere and repair.growth(self.source) <= 0:
+            return True  # what a line in between has to give need not be anything known
         return value.dtype.kind != "f" or bool(self.judge.indices[0].explain(value))
 
 

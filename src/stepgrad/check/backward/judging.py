@@ -63,7 +63,7 @@ class Judge:
         runner: runs the backward.
         spots: points to search at; the first has the user's own shapes.
         tolerance: the largest relative error of a right gradient.
-        deadline: when to stop trying (time.perf_counter()).
+        deadline: when to stop trying (time.thread_time()).
         first: sites to be looked at before all others.
     """
 
@@ -103,7 +103,8 @@ class Judge:
         pending = []
         for seen in reversed(run.seen):  # a value that is still being put together, or a zero to begin with
             later = following.get(seen.name)
-            pending.append(later is not None and (later.whole or not seen.value.any()))
+            changed = later is not None and (later.whole or seen.name in self.runner.sites[later.key].reads)
+            pending.append(changed or (later is not None and not seen.value.any()))
             following[seen.name] = seen
         return [
             self._unfinished(seen, index) if unfinished else self._class(seen, index)
@@ -162,7 +163,7 @@ class Judge:
                 many values have to be tried, and at lines that can explain only a part of what is wrong.
             seconds: how long to look.
         """
-        self._until = min(self.deadline, time.perf_counter() + seconds)
+        self._until = min(self.deadline, time.thread_time() + seconds)
         runs = [self.run(i) for i in range(len(self.spots))]
         wrongs = [self.wrong(run, i) for i, run in enumerate(runs)]
         if not any(wrongs):
@@ -173,7 +174,7 @@ class Judge:
         best_gain = 0
         suspects = self.suspects(runs[0], wrongs[0])
         for suspect in suspects:
-            if time.perf_counter() > self._until:
+            if time.thread_time() > self._until:
                 break
             if not repeated and (suspect.repeated or suspect.fit > 1):
                 continue
@@ -197,13 +198,17 @@ class Judge:
             blame = self._with_right_values(Suspect(key, frozenset(), 0, 0, 0), runs)
             if blame is not None and self.run(0, blame.plan(0)).error is None:
                 return blame
-        line = runs[0].error_line or 0
-        at = [k for k, s in self.runner.sites.items() if s.span[0] <= line <= s.span[2]]
+        at = self.at_error(runs[0])
         if not at:
             return None
         site = self.runner.sites[at[-1]]
         none = tuple(() for _ in self.spots)
         return Blame(at[-1], site, site.names[0] if site.names else "", none, none, none, False, False)
+
+    def at_error(self, run: Run) -> list[Key]:
+        """The sites of the line that raised."""
+        line = run.error_line
+        return [k for k, s in self.runner.sites.items() if line and s.span[0] <= line <= s.span[2]]
 
     def suspects(self, run: Run, wrong: set[str]) -> list[Suspect]:
         """Sites that may be wrong, the likeliest first.
@@ -217,8 +222,8 @@ class Judge:
                 continue
             if seen.key in self.first and kind != RIGHT:
                 kind = WRONG
-            rank = _RANKS[kind], i
-            ranked[seen.key] = min(rank, ranked.get(seen.key, rank))
+            standing = _RANKS[kind], i
+            ranked[seen.key] = min(standing, ranked.get(seen.key, standing))
         found = []
         for key, (rank, order) in ranked.items():
             influence = self.influence(key, run)
@@ -275,11 +280,11 @@ class Judge:
         chosen: list[tuple[Seen, Array, Known | None]] = []
         key, every = suspect.key, suspect.rank == _RANKS[RIGHT]
         plan: Values = {}
-        until = min(self._until, time.perf_counter() + _SECONDS_A_LINE)
+        until = min(self._until, time.thread_time() + _SECONDS_A_LINE)
         tried: set[int] = set()
         current = run
         for _ in range(_MOST_OCCURRENCES):
-            if time.perf_counter() > until:
+            if time.thread_time() > until:
                 return []
             classes = self.classes(current, number)
             wrong = [
@@ -312,8 +317,24 @@ class Judge:
                 value = known.value * factor
                 if not _same(seen.value, value):
                     found.append((value, known))
-                found += [(v, None) for v in _before_more(seen, value, run)]
+                before = self._before_more(seen, value, number, run) if named else None
+                if before is not None:
+                    found.append((before, None))
         return found
+
+    def _before_more(self, seen: Seen, wanted: Array, number: int, run: Run) -> Array | None:
+        """What a value has to be so that later lines, which add to it or scale it, make of it what is wanted."""
+        last = next((s for s in reversed(run.seen) if s.name == seen.name), seen)
+        if last is seen or last.value.shape != seen.value.shape or wanted.shape != seen.value.shape:
+            return None
+        other = self.run(number, {(seen.key, seen.count): seen.value + 1.0})
+        after = next((s for s in reversed(other.seen) if s.name == seen.name), None)
+        if after is None or after.value.shape != last.value.shape:
+            return None
+        slope = after.value - last.value.astype(np.float64)
+        with np.errstate(all="ignore"):
+            step = np.where(slope == 0, 0.0, (wanted - last.value) / slope)
+        return np.asarray(seen.value + step) if np.isfinite(step).all() else None
 
     def _best_of(
         self, candidates: list[tuple[Array, Known | None]], seen: Seen, number: int, plan: Values, until: float
@@ -324,7 +345,7 @@ class Judge:
         for value, known in candidates:
             run = self.run(number, {**plan, (seen.key, seen.count): value})
             scored.append((self._score(run, number), value, known))
-            if time.perf_counter() > until:
+            if time.thread_time() > until:
                 return []
         best = max((s for s, _, _ in scored), default=before)
         if best <= before:
@@ -372,19 +393,6 @@ class Judge:
 def _is_gradient(seen: Seen, index: Index) -> bool:
     """Whether a single number is a gradient, by its name; otherwise it is a size or a setting."""
     return bool(index.named(seen.name)) or (seen.value.dtype.kind == "f" and len(forward_name(seen.name)) > 1)
-
-
-def _before_more(seen: Seen, wanted: Array, run: Run) -> list[Array]:
-    """What a value has to be so that, after what later lines add to it or divide it by, it is what is wanted."""
-    last = next((s for s in reversed(run.seen) if s.name == seen.name), seen)
-    if last is seen or not last.whole or last.value.shape != seen.value.shape or wanted.shape != seen.value.shape:
-        return []
-    found = [seen.value + (wanted - last.value)]
-    with np.errstate(all="ignore"):
-        ratio = float(np.vdot(seen.value, last.value) / np.vdot(seen.value, seen.value))
-    if ratio and np.isfinite(ratio) and close(last.value, ratio * seen.value):
-        found.append(wanted / ratio)
-    return found
 
 
 @dataclass(frozen=True)

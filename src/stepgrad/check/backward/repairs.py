@@ -32,6 +32,12 @@ class Repair:
     mistake: str
     swapped: tuple[str, str] | None = None
 
+    def growth(self, source: Source | None) -> int:
+        """How many characters it adds."""
+        if source is None:
+            return 0
+        return sum(len(e.text) - len(source.text(e.span)) for e in self.edits)
+
 
 @dataclass(frozen=True)
 class Scope:
@@ -56,7 +62,9 @@ def scope_of(variables: Mapping[str, Any], functions: Iterable[str], value: Any)
     """The scope of a line: local variables, and what they hold."""
     arrays: dict[str, Any] = {}
     numbers: dict[str, Any] = {}
-    counters = {v: n for n, v in variables.items() if type(v) is int and len(n) <= 2}  # hs[t] rather than hs[3]
+    counters: dict[Any, str] = {
+        v: n for n, v in variables.items() if type(v) is int and len(n) <= 2
+    }  # hs[t] rather than hs[3]
 
     def take(text: str, held: Any, depth: int) -> None:
         if isinstance(held, np.ndarray) and held.ndim:
@@ -210,6 +218,9 @@ class _Line:
             if kind is not ast.Sub and kind is not ast.Div:
                 yield self.change(node, self.closed(b), _DROPPED.get(kind, ""))
         if kind is ast.Mult:
+            if isinstance(a, ast.Constant):  # a number where the downstream gradient belongs
+                for other in list(self.scope.arrays)[:12]:
+                    yield self.change(a, other, "downstream-ignored")
             yield self.change(node, f"{self.text(a)} / {self.closed(b)}", "wrong-divisor")
         if kind is ast.Div:
             yield self.change(node, f"{self.text(a)} * {self.closed(b)}", "wrong-divisor")
@@ -251,13 +262,14 @@ class _Line:
         inner = called.value if is_method and isinstance(called, ast.Attribute) else node.args[0] if node.args else None
         if inner is None or isinstance(called, ast.Name):
             return
-        head = f"{self.closed(inner)}.{{}}(" if is_method else f"{self.text(called.value)}.{{}}({self.text(inner)}, "
+        module = self.text(called.value) if isinstance(called, ast.Attribute) else ""
+        head = f"{self.closed(inner)}.{{}}(" if is_method else f"{module}.{{}}({self.text(inner)}, "
         now = {k.arg: self.text(k.value) for k in node.keywords}
         if len(node.args) > (0 if is_method else 1):
             now["axis"] = self.text(node.args[0 if is_method else 1])
         for axis in ("0", "1", "-1", None, "(0, 1)", "(0, 2, 3)"):
             for keep in (None, "True"):
-                new = {"axis": axis} if axis is not None else {}
+                new: dict[str, str] = {"axis": axis} if axis is not None else {}
                 new.update({"keepdims": keep} if keep else {})
                 options = [f"{k}={v}" for k, v in new.items()]
                 if new == {k: v for k, v in now.items() if v != "False"}:
@@ -284,6 +296,7 @@ class _Line:
             text = self.text(node)
             if _loose(text) in self.arrays:
                 mine = self.arrays[_loose(text)]
+                yield self.change(node, f"({text} > 0)", "activation-as-mask")
                 for other, value in self.scope.arrays.items():
                     if _loose(other) != _loose(text) and value is not mine and np.shape(value) == np.shape(mine):
                         yield self.change(node, other, "", (text, other))

@@ -481,8 +481,9 @@ class _Leaving(ast.NodeTransformer):
             return ast.copy_location(ast.Call(_hook("leave"), [called, *node.args], []), node)
         if isinstance(called, ast.Attribute) and called.attr == "item" and not node.args:
             return ast.copy_location(ast.Call(_hook("leave"), [ast.Constant("item"), called.value], []), node)
-        is_numpy = isinstance(called, ast.Attribute) and _text(called.value) in ("np", "numpy")
-        if is_numpy and called.attr in _LEAVING and node.args:  # type: ignore[union-attr]
+        if not isinstance(called, ast.Attribute) or _text(called.value) not in ("np", "numpy"):
+            return node
+        if called.attr in _LEAVING and node.args:
             if any(isinstance(a, ast.Starred) for a in node.args):
                 return node
             return ast.copy_location(ast.Call(_hook("leave"), [called, *node.args], node.keywords), node)
