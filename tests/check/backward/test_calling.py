@@ -215,6 +215,13 @@ def test_one_value_too_many() -> None:
 
     report = sg.check_backward(forward, more, {"x": X, "w": W})
     assert [f.mistake for f in report.findings] == ["gradient-extra"]
+    assert "dw at position 2" in str(report)
+
+    def unnamed(x: Any, w: Any, z: Any) -> Any:
+        return 2 * z @ w.T, 2 * x.T @ z, 2 * x.T @ z
+
+    report = sg.check_backward(forward, unnamed, {"x": X, "w": W})
+    assert [f.mistake for f in report.findings] == ["gradient-extra"]
     assert "a value at position 2" in str(report)
 
 

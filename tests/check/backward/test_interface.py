@@ -83,6 +83,11 @@ def test_what_watching_tells_by_line() -> None:
     assert [r.mistake for r in remarks(lambda: different, watched=True)] == ["gradient-missing"]
 
 
+def test_parameters_of_which_none_has_a_gradient() -> None:
+    found = remarks(lambda: {"X": W})
+    assert [(r.mistake, r.gradient) for r in found] == [("gradient-missing", "dW1"), ("gradient-missing", "dW2")]
+
+
 def test_none_in_place_of_a_gradient() -> None:
     (remark,) = remarks(lambda: {"params['W1']": W, "params['W2']": W, "X": None})
     assert (remark.mistake, remark.gradient) == ("gradient-missing", "dX")

@@ -24,6 +24,9 @@ from stepgrad.tree import flatten
 UNNAMED = "return"
 """What is returned without a name is called `return`, or `return[1]`."""
 
+AGAIN = " at position "
+"""A variable that is returned twice has this behind its name the second time, and is no gradient of another input."""
+
 
 @dataclass(frozen=True)
 class Attribute:
@@ -168,7 +171,7 @@ def _returned(result: Any, called: Sequence[str | None]) -> dict[str, Array | No
         names = list(called) if len(called) == len(result) and isinstance(result, tuple) else [None] * len(result)
         listed = called[0] if len(called) == 1 and called[0] else UNNAMED
         for i, (name, value) in enumerate(zip(names, result, strict=True)):
-            parts[name if name and name not in parts else f"{listed}[{i}]"] = value
+            parts[f"{name}{AGAIN}{i}" if name in parts else name or f"{listed}[{i}]"] = value
     elif result is not None:
         parts = {(called[0] if len(called) == 1 else None) or UNNAMED: result}
     found: dict[str, Array | None] = {}
@@ -194,6 +197,7 @@ def _in_order(
         path
         for path, value in returned.items()
         if path not in found
+        and AGAIN not in path
         and (value is None or value.dtype.kind in "fiu")
         and (alone or not gradient_roots(tokens(path)[-1]))
     ]
@@ -209,4 +213,4 @@ def _in_order(
     left = [name for name in free if name not in chosen.values()]
     wrong = [path for path in shapes if path not in chosen]
     parameters = [name for name in left if PARAMETER.fullmatch(short_name(name))]
-    return chosen | dict(zip(wrong, parameters if len(parameters) >= len(wrong) else left, strict=False))
+    return chosen | dict(zip(wrong, parameters or ([] if chosen else left), strict=False))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stepgrad.check.backward.naming import PARAMETER, gradient_roots, matched, tokens
+from stepgrad.check.backward.naming import HOLDER, PARAMETER, gradient_roots, matched, tokens
 from stepgrad.check.backward.subject import Remark, Subject, short_name
 from stepgrad.tensor import Array
 from stepgrad.tree import flatten
@@ -130,11 +130,13 @@ def _expected(subject: Subject, gradients: Mapping[str, Any]) -> list[str]:
     if not given:
         return list(subject.inputs)
     containers = {_container(n) for n in given} - {""}
-    return [
-        n
-        for n in subject.inputs
-        if n in given or _container(n) in containers or (not _container(n) and PARAMETER.fullmatch(short_name(n)))
-    ]
+    return [n for n in subject.inputs if n in given or _container(n) in containers or _is_parameter(n)]
+
+
+def _is_parameter(path: str) -> bool:
+    """W, biases[1], params['out']: by its name, or by that of what holds it."""
+    root = re.split(r"[\[.]", path)[0]
+    return bool(PARAMETER.fullmatch(root) or (root != path and HOLDER.match(root)))
 
 
 def _container(path: str) -> str:
