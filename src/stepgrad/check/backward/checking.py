@@ -11,11 +11,12 @@ import numpy as np
 
 from stepgrad.check.backward import points
 from stepgrad.check.backward.adapters import adapted, at_other_points, functions_of_class, nothing_to_check
+from stepgrad.check.backward.agreement import gradient_error, wrong_gradients
 from stepgrad.check.backward.calling import subject_of
 from stepgrad.check.backward.diagnosing import by_repair, diagnose
 from stepgrad.check.backward.facts import Fact, facts_of
 from stepgrad.check.backward.interface import interface_remarks
-from stepgrad.check.backward.judging import Blame, Judge, gradient_error, wrong_gradients
+from stepgrad.check.backward.judging import Blame, Judge
 from stepgrad.check.backward.report import BackwardReport, Finding, GradientCheck
 from stepgrad.check.backward.running import Run, Runner, Spot
 from stepgrad.check.backward.spots import is_by_chance, spots_at
@@ -121,7 +122,8 @@ def check_subjects(subjects: Sequence[Subject], tolerance: float, rng: np.random
         shown = frozenset(fact.key for fact in facts if fact.key is not None)
         judge = Judge(runner, [spots[i] for i in chosen], tolerance, time.thread_time() + SECONDS, shown)
         found = findings_of(judge, facts)
-        found = found or [last_resort(runner, spots[failed[-1]], runs[failed[-1]], tolerance)]
+        if not found and not facts:
+            found = [last_resort(runner, spots[failed[-1]], runs[failed[-1]], tolerance)]
     lines = {f.line for f in found}
     apart = [fact.finding(runner.sites.get(fact.key) if fact.key else None) for fact in facts]
     found = [*(f for f in apart if f.line not in lines and _comes_first(f, found)), *found]

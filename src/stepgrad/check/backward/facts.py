@@ -12,7 +12,7 @@ from stepgrad.check.backward.calling import copied, forward_name
 from stepgrad.check.backward.mistakes import CATALOGUE
 from stepgrad.check.backward.report import Finding
 from stepgrad.check.backward.running import Key, Run, Runner, Seen, Spot, arrays_in
-from stepgrad.check.backward.watching import Site
+from stepgrad.check.backward.sources import Site
 
 
 @dataclass(frozen=True)

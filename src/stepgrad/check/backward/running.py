@@ -15,9 +15,10 @@ import numpy as np
 from stepgrad.check.backward.calling import Context, copied, forward_name
 from stepgrad.check.backward.naming import is_gradient_container
 from stepgrad.check.backward.seeds import BACKWARD_SEED
+from stepgrad.check.backward.sources import Edit, Site
 from stepgrad.check.backward.subject import Subject
 from stepgrad.check.backward.truth import IN_PLACE, Truth
-from stepgrad.check.backward.watching import Edit, Site, Watched, watched, watching
+from stepgrad.check.backward.watching import Watched, watched, watching
 from stepgrad.errors import ArgumentError
 from stepgrad.tensor import Array
 
@@ -213,7 +214,7 @@ def _disturbed(value: Array, seed: int) -> Array | None:
     if value.dtype.kind == "b":
         return np.asarray(value ^ (drawn > 0.75))
     if value.dtype.kind in "iu":
-        return np.asarray(value + 1) if value.ndim == 0 else None
+        return np.asarray(value + (1 if value.ndim == 0 else np.asarray(drawn > 0.6, value.dtype)))
     if value.dtype.kind != "f":
         return None
     spread = float(np.max(np.abs(value), initial=0.0)) or 1.0
