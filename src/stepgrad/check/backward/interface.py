@@ -146,15 +146,15 @@ def _container(path: str) -> str:
 def _belongs(gradient: str, inputs: Collection[str], known: Collection[str]) -> bool:
     """Whether a name is that of the gradient of a forward value.
 
-    In a loop one variable stands for the values of all layers: dA2 belongs to A. But where inputs are
-    numbered, W1 and W2, there is no dW9.
+    In a loop one variable stands for the values of all layers: dA2 belongs to A. But parameters are
+    known one by one: beside W1 and W2 there is no dW9.
     """
-    numbered = {_without_number(short_name(n)) for n in inputs if _without_number(short_name(n)) != _plain(n)}
+    parameters = {_without_number(short_name(n)) for n in inputs if _is_parameter(n)}
     names = {_plain(n) for n in [*known, *inputs]}
     families = {_without_number(n) for n in known}
     for root in gradient_roots(gradient):
         family, plain = _without_number(root), _plain(root)
-        if plain in names or (family in families and (family not in numbered or family == plain)):
+        if plain in names or (family in families and (family not in parameters or family == plain)):
             return True
     return False
 
