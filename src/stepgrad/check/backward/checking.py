@@ -23,6 +23,8 @@ from stepgrad.check.backward.spots import is_by_chance, spots_at
 from stepgrad.check.backward.subject import Remark, Subject, short_name
 from stepgrad.check.backward.watching import watched
 
+REFERENCE = "finite differences"
+
 SECONDS = 1.0
 """How long to look for the line, once a gradient is known to be wrong."""
 
@@ -99,6 +101,9 @@ def check_subjects(subjects: Sequence[Subject], tolerance: float, rng: np.random
     runner = Runner(tuple(f for f in first.functions if isinstance(f, FunctionType)))
     runs = [runner.run(spot) for spot in spots]
     remarks = remarks_of(spots[0], runs[0])
+    if any(remark.mistake == "not-deterministic" and remark.gradient is None for remark in remarks):
+        told = tuple(_finding(first, remark) for remark in remarks)  # nothing can be compared with what changes
+        return BackwardReport(False, told, (), 1, REFERENCE, 0.0, notes=tuple(first.notes))
     same_shapes = [i for i, s in enumerate(spots) if _shapes(s) == _shapes(spots[0])]
     if spots[0].truth is None:
         tolerance = max(tolerance, 1e-5)
@@ -111,7 +116,6 @@ def check_subjects(subjects: Sequence[Subject], tolerance: float, rng: np.random
         )
         same_shapes, failed = same_shapes[1:], []
     checks = _checks(spots, runs, same_shapes, tolerance)
-    reference = "finite differences"
     difference = max((spots[i].difference for i in same_shapes), default=0.0)
     facts = facts_of(runner, spots[same_shapes[0]], runs[same_shapes[0]], bool(failed))
     found: list[Finding] = []
@@ -131,7 +135,7 @@ def check_subjects(subjects: Sequence[Subject], tolerance: float, rng: np.random
     missing = {f.gradient for f in told}
     found = [f for f in found if f.mistake != "unknown" or f.gradient not in missing]
     found = [*found, *told] if not any(f.mistake == "gradient-missing" for f in told) else [*told, *found]
-    return BackwardReport(not found, tuple(found), checks, len(same_shapes), reference, difference, notes=tuple(notes))
+    return BackwardReport(not found, tuple(found), checks, len(same_shapes), REFERENCE, difference, notes=tuple(notes))
 
 
 def _comes_first(fact: Finding, found: Sequence[Finding]) -> bool:
@@ -166,15 +170,7 @@ def remarks_of(spot: Spot, run: Run) -> tuple[Remark, ...]:
     if run.error is not None:
         return spot.subject.remarks
     known = () if spot.truth is None else tuple(spot.truth.bases.values())
-    remarks = [
-        r
-        for r in interface_remarks(spot.subject, spot.downstream, spot.right, known)
-        if r.mistake not in _SEEN_BY_LINE or not spot.subject.functions
-    ]
-    return tuple(remarks)
-
-
-_SEEN_BY_LINE = ("not-deterministic", "not-reset-between-calls", "wrong-dtype", "low-precision")
+    return interface_remarks(spot.subject, spot.downstream, spot.right, known, watched=bool(spot.subject.functions))
 
 
 def _finding(subject: Subject, remark: Remark) -> Finding:
@@ -227,7 +223,7 @@ def _checks(
 ) -> tuple[GradientCheck, ...]:
     checks = []
     for name, right in spots[0].right.items():
-        if not all(name in runs[i].gradients for i in numbers):
+        if any(runs[i].gradients.get(name) is None for i in numbers):
             continue
         error = max(gradient_error(spots[i], name, runs[i].gradients[name]) for i in numbers)
         called = spots[0].subject.gradient_names.get(name, f"d{short_name(name)}")

@@ -58,7 +58,8 @@ def _told(
 ) -> Finding:
     """The finding for a wrong value, and the line that a repair mends."""
     site = judge.runner.sites[key]
-    matches = match(clue_of(judge, blame, runs))
+    clue = clue_of(judge, blame, runs)
+    matches = match(clue)
     names = [fact.mistake for fact in facts if fact.key in (key, blame.key)]
     names += [m.mistake for m in matches]
     if repair and repair.mistake:
@@ -73,9 +74,12 @@ def _told(
         candidates=tuple(names),
         fix=fixed(site, repair, source_at(judge, key)) or first.fix,
         evidence=_evidence(blame, first),
-        text=first.detail,
+        text=first.detail if clue.sightings else _WITHOUT_VALUES,
         file=site.file,
     )
+
+
+_WITHOUT_VALUES = "with this line as it is, the gradients are wrong in the end"
 
 
 def _evidence(blame: Blame, first: Match) -> dict[str, Any]:
@@ -161,13 +165,22 @@ def by_repair(judge: Judge, facts: Sequence[Fact], seconds: float) -> Diagnosis 
             ranked.append((rank, key))
         elif influence > wrong:  # where two of its runs cancel, say
             ranked.append((rank + 4, key))
+    best: tuple[Key, Repair] | None = None
     for _, key in sorted(ranked, key=lambda pair: pair[0]):
         found = first_repair(judge, key, None, min(deadline, time.thread_time() + seconds / 2))
-        if found is not None:
-            blame = _shown_by(judge, key, found, runs)
-            runs = [judge.run(i, scope_at=key) for i in range(len(judge.spots))]
-            return Diagnosis(_told(judge, blame, runs, key, found, facts), found.edits)
-    return None
+        if found is None:
+            continue
+        if found.growth(source_at(judge, key)) <= 0:  # something too much is left out
+            best = key, found
+            break
+        if best is None:  # it makes up for something, perhaps for what another line has too much
+            best, deadline = (key, found), min(deadline, time.thread_time() + seconds / 3)
+    if best is None:
+        return None
+    key, repair = best
+    blame = _shown_by(judge, key, repair, runs)
+    runs = [judge.run(i, scope_at=key) for i in range(len(judge.spots))]
+    return Diagnosis(_told(judge, blame, runs, key, repair, facts), repair.edits)
 
 
 def _copies(run: Run) -> list[Key]:

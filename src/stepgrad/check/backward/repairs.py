@@ -89,6 +89,11 @@ class _Line:
         text = self.text(node)
         return text if isinstance(node, _ATOMS) else f"({text})"
 
+    def factor(self, node: ast.expr) -> str:
+        """The text as it stands to the left of * or /."""
+        is_product = isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Mult, ast.Div, ast.MatMult))
+        return self.text(node) if is_product else self.closed(node)
+
     def turned(self, node: ast.expr) -> str:
         """The text of the transpose."""
         return self.text(node.value) if _is_transpose(node) else f"{self.closed(node)}.T"  # type: ignore[attr-defined]
@@ -285,7 +290,7 @@ class _Line:
         """A factor, a divisor, a mask or a term that the line lacks."""
         if self.site.kind == "call":
             return
-        value = self.closed(self.expression)
+        value = self.factor(self.expression)
         shape = np.shape(self.scope.value)
         names = {n for n in self.scope.arrays if "[" not in n or '"' in n}
         divisors = [n for n, v in self.scope.numbers.items() if isinstance(v, (int, np.integer)) and v > 1]
@@ -302,14 +307,14 @@ class _Line:
             for factor in (f"({n} > 0)", f"{n} * (1 - {n})", f"(1 - {n} ** 2)", n):
                 yield self.change(self.expression, f"{value} * {factor}", "activation-derivative-missing")
         for n in alike:
-            yield self.change(self.expression, f"{value} + {n}", "path-forgotten")
+            yield self.change(self.expression, f"{self.text(self.expression)} + {n}", "path-forgotten")
         floats = [n for n, v in self.scope.numbers.items() if isinstance(v, (float, np.floating))]
         for s in floats[:6]:
             yield self.change(self.expression, f"{value} * {s}", "constant-factor")
             yield self.change(self.expression, f"{value} / {s}", "constant-factor")
             for n in alike[:8]:
                 for text in (f"{s} * {n}", f"2 * {s} * {n}", *(f"{s} / {m} * {n}" for m in divisors[:3])):
-                    yield self.change(self.expression, f"{value} + {text}", "regulariser-mismatch")
+                    yield self.change(self.expression, f"{self.text(self.expression)} + {text}", "regulariser-mismatch")
         for option in ("axis=0", "axis=1", "axis=1, keepdims=True", "axis=0, keepdims=True"):
             yield self.change(self.expression, f"np.sum({self.text(self.expression)}, {option})", "bias-not-summed")
 
