@@ -34,7 +34,7 @@ class Scene:
         # A point at which the wrong line gives the right value says nothing; where it raises it does so everywhere.
         seen = [s for s in clue.sightings if s.wrong is not None] or clue.sightings
         points = [self._point(s) for s in seen]
-        self.points = [p for p in points if p.tapes.like(points[0].tapes)]
+        self.points = _about_one_value([p for p in points if p.tapes.like(points[0].tapes)])
         if not all(p.batch for p in self.points):
             lengths = batch_lengths([p.tapes for p in self.points])
             self.points = [replace(p, batch=n) for p, n in zip(self.points, lengths, strict=True)]
@@ -254,6 +254,13 @@ class Scene:
     def mentions(self) -> frozenset[str]:
         """The names and keys in the line, with `"A" + str(l)` worked out for the loop's l."""
         return mentions(self.clue.code, self.clue.loop)
+
+
+def _about_one_value(points: list[Point]) -> list[Point]:
+    """Those at which the line was taken to compute the gradient of the same forward value: of the most usual one."""
+    hints = [p.tapes.position.get(p.sighting.target, -1) if p.sighting.target else -1 for p in points]
+    usual = max(hints, key=hints.count)
+    return [p for p, hint in zip(points, hints, strict=True) if hint == usual]
 
 
 _DATA = re.compile(r"(?i)(x|y|t)s?\d*|inputs?|outputs?|targets?|labels?|data|images?|h_?(0|prev)?")

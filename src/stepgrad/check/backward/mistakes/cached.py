@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from stepgrad.check.backward.aiming import Point
-from stepgrad.check.backward.comparing import ratio
+from stepgrad.check.backward.comparing import agree, ratio
+from stepgrad.check.backward.mentions import mentions
 from stepgrad.check.backward.mistakes.differences import differences
 from stepgrad.check.backward.mistakes.mistake import Example, Family, Guess, Mistake
 from stepgrad.check.backward.mistakes.networks import square_layers, two_layers
@@ -170,6 +171,11 @@ def _stale(scene: Scene) -> Iterator[Guess]:
     yield from _from(scene, lambda p: p.sighting.previous, _STALE)
     kept = _kept(scene)
     yield from _from(scene, lambda p: {k: v for k, v in p.sighting.others.items() if k in kept}, _STALE)
+    for i, name in scene.named.items():
+        if name in kept and not agree(np.asarray(scene.first.sighting.others[name]), scene.first.value(i)):
+            detail = _STALE.format(name) + f": {name} is the same here, whatever the inputs are"
+            yield Guess(lambda p: np.asarray(p.wrong), detail, loose=True)
+            break
     held = scene.holding
     if held is not None and held not in scene.parameters and _is_kept([p.wrong for p in scene.points]):
         yield Guess(
@@ -233,7 +239,7 @@ def _updated(scene: Scene) -> Iterator[Guess]:
         _UPDATED,
     )
     held = scene.holding
-    if held in scene.parameters and all(_stepped(p, held) for p in scene.points):
+    if held in scene.parameters and (_changes(scene, scene.name(held)) or all(_stepped(p, held) for p in scene.points)):
         yield Guess(lambda p: np.asarray(p.wrong), f"{scene.name(held)} is updated before the backward pass is done")
     for i in scene.read_forward():
         if i in scene.parameters and i in scene.tapes.gradients and i != scene.goal:
@@ -247,6 +253,12 @@ def _updated(scene: Scene) -> Iterator[Guess]:
 
 
 _UPDATED = "it reads {} after the update has changed it"
+
+
+def _changes(scene: Scene, name: str) -> bool:
+    """Whether the line computes a variable from what it held before."""
+    left, _, right = scene.clue.code.partition("=")
+    return left.rstrip().endswith(("+", "-", "*", "/")) or name in mentions(right.lstrip("="), scene.clue.loop)
 
 
 def _stepped(point: Point, parameter: int) -> bool:
@@ -281,8 +293,8 @@ def _rate_at(point: Point, i: int, gradient: Array) -> float | None:
 
 
 def _rounded(scene: Scene) -> Iterator[Guess]:
-    for old in _read(scene):
-        if scene.is_data(old) or scene.is_parameter(old):
+    for old in _read(scene) if scene.at_loss else ():
+        if scene.is_data(old) or scene.is_parameter(old) or not scene.equation(old).type.is_float:
             continue
         name = scene.name(old)
         for what, function in _ROUNDINGS.items():

@@ -38,7 +38,8 @@ def _refused(point: Point) -> Array:
 
 def _disagrees(scene: Scene) -> Iterator[Guess]:
     """A line that reads the cache, and gets something else than the forward pass computed under that name."""
-    yield from other_values(scene, "the cache holds something else under the name {} than forward computed", False)
+    text = "the cache holds something else under the name {} than forward computed"
+    yield from (g for g in other_values(scene, text, False) if g.brings and _is_entry(scene.first, g.brings))
     yield from _entry_of_another(scene)
     held, code = scene.holding, scene.clue.code
     if IN_PLACE.search(code):
@@ -75,12 +76,21 @@ def _entry_of_another(scene: Scene) -> Iterator[Guess]:
 
 
 def _holds_another_entry(point: Point, i: int, name: str) -> bool:
-    others, right = point.sighting.others, point.value(i)
-    value = others.get(name)
+    right, value = point.value(i), point.sighting.others.get(name)
     if point.wrong is None or value is None or value.size < 2 or value.shape != right.shape or agree(value, right):
         return False
-    entries = [v for key, v in others.items() if key != name and "[" in key]
-    return any(entry.shape == value.shape and np.array_equal(entry, value) for entry in entries)
+    return any(True for _ in _entries(point)) and _is_entry(point, name)
+
+
+def _entries(point: Point) -> Iterator[Array]:
+    """The arrays in the user's containers."""
+    return (value for key, value in point.sighting.others.items() if "[" in key)
+
+
+def _is_entry(point: Point, name: str) -> bool:
+    """Whether a variable holds what a container holds, rather than something that was computed since."""
+    value, entries = point.sighting.others[name], list(_entries(point))
+    return not entries or any(e.shape == value.shape and np.array_equal(e, value) for e in entries)
 
 
 FAMILY = Family(

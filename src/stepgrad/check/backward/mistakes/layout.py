@@ -76,9 +76,14 @@ def _products(scene: Scene) -> Iterator[tuple[int, int, int]]:
 
 def _origin(scene: Scene, i: int) -> int:
     """What a transposed value is the transpose of."""
-    while scene.equation(i).op.name == "transpose":
+    while _is_turned(scene, i):
         (i,) = scene.tapes.sources[i]
     return i
+
+
+def _is_turned(scene: Scene, i: int) -> bool:
+    """Whether a value is the transpose of one that the user has, rather than one that the user has."""
+    return scene.equation(i).op.name == "transpose" and i not in scene.known_names
 
 
 def _is_weights(scene: Scene, i: int) -> bool:
@@ -98,7 +103,7 @@ def _turned(point: Point, i: int, operand: int) -> Callable[..., Array]:
 def _exchanged(scene: Scene, i: int) -> Callable[[str], bool]:
     """Whether a line's text has the operands of a product in the other order, and each without its transpose."""
     names = [re.escape(scene.called(_origin(scene, s))) for s in scene.tapes.sources[i]]
-    needed = [scene.equation(s).op.name == "transpose" for s in scene.tapes.sources[i]]
+    needed = [_is_turned(scene, s) for s in scene.tapes.sources[i]]
     turned = [r"(?!\s*\.(T|mT|transpose)\b)" if need else r"\s*\.(T|mT|transpose)\b" for need in needed]
     pattern = re.compile(rf"\b{names[1]}\b{turned[1]}.*\b{names[0]}\b{turned[0]}")
     return lambda code: pattern.search(code) is not None
@@ -107,7 +112,7 @@ def _exchanged(scene: Scene, i: int) -> Callable[[str], bool]:
 def _bare(scene: Scene, i: int, operand: int) -> Callable[[str], bool]:
     """Whether a line's text has the operand with a transpose where none belongs, or without one where one does."""
     source = scene.tapes.sources[i][operand]
-    needed = scene.equation(source).op.name == "transpose"
+    needed = _is_turned(scene, source)
     name = re.escape(scene.called(_origin(scene, source)))
 
     def reads(code: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -38,7 +39,8 @@ def _through(scene: Scene, contribution: int) -> str:
 
 
 def _overwritten(scene: Scene) -> Iterator[Guess]:
-    before = scene.first.sighting.known.get(scene.gradient)
+    augmented = re.match(r"[^=]*[-+*/@]=", scene.clue.code) is not None  # nothing is lost by `+=`
+    before = None if augmented else scene.first.sighting.known.get(scene.gradient)
     if before is not None and np.shape(before) == scene.first.right.shape:
         yield Guess(
             lambda p: p.right - p.sighting.known[scene.gradient],
@@ -47,13 +49,10 @@ def _overwritten(scene: Scene) -> Iterator[Guess]:
         )
     contributions = scene.contributions()
     if len(contributions) > 1 and before is not None:
-        for kept in contributions:
-            lost = tuple(i for i in contributions if i != kept)
-            if not any(ratio(np.asarray(before), scene.first.value(i)) for i in lost):
-                continue  # what was there had come along none of the paths that are missing
-            guess = without(scene, lost)
+        adds = not np.any(before) or any(ratio(np.asarray(before), scene.first.value(i)) for i in contributions)
+        for kept in contributions if adds else ():  # else what was there is no part of the sum
+            guess = without(scene, tuple(i for i in contributions if i != kept))
             yield Guess(guess.value, f"only the path through {_through(scene, kept)} is left of the sum")
-
     for i in scene.inside:
         if scene.equation(i).op.name == "scatter_add":
             yield Guess(
