@@ -16,7 +16,10 @@ from stepgrad.tape.equation import CELL
 from stepgrad.tensor import Array
 
 MOST_ROWS = 64
-"""Of a larger batch, the first ones are taken."""
+LEAST_ROWS = 8
+MOST_WORK = 10_000_000
+"""Of a larger batch the first rows are taken; fewer if the network has so many parameters that rows times parameters
+are more than this."""
 DIRECTIONS = 2
 TOLERANCE = 1e-6
 
@@ -29,11 +32,13 @@ def check_network(subject: Subject, x: Array, y: Array, step: int, seed: int = 0
 
     Args:
         subject: the network.
-        x, y: a batch.
+        x, y: a batch; its first rows are taken, 8 to 64 by the size of the network.
         step: before which this is.
         seed: of the directions.
     """
-    x, y = x[:MOST_ROWS], y[:MOST_ROWS]
+    size = sum(parameter.size for parameter in subject.parameters().values())
+    rows = max(LEAST_ROWS, min(MOST_ROWS, MOST_WORK // max(size, 1)))
+    x, y = (x[:rows], y[:rows]) if x.ndim and y.ndim and len(x) == len(y) else (x, y)
     rng = np.random.default_rng([seed, step])
     errors: dict[str, float] = {}
     kinks, wrong, problem = 0, "", ""

@@ -87,6 +87,13 @@ class Pace:
         seldom = self.total // LEAST if self.total else step
         self._latest = step + max(1, min(seldom, 2 * step))
 
+    def affords(self, seconds: float, step: int) -> bool:
+        """Whether something that takes so long can be done now, and no look has to wait for it."""
+        if self.every is not None:
+            return True
+        free = self._computed + seconds <= self._free(step)
+        return free or self.spent - self._paid + seconds <= SHARE * self.training
+
     def will_train(self) -> float:
         """Seconds of training in all, as far as can be told."""
         training, done = self._asked[0], self._asked[1] - 1

@@ -56,6 +56,8 @@ _MOST_KEPT = 2**26
 """Bytes of batches that are kept to be done again, should the run break."""
 
 _MOST_DESCENTS = 24
+_DESCENTS = (1, 3, 10)
+"""Steps at which the loss along the update is looked at, whatever it takes, if steps are looked at at given ones."""
 
 
 @dataclass
@@ -96,6 +98,7 @@ class Health:
         self._step = 0
         self._epoch = 1
         self._looks = 0
+        self._descending = 0.0  # seconds that the last look along an update took
         self._stride = 1  # every so many-th look is kept
         self._good: dict[str, Array] | None = None
         self._since: list[Any] = []  # batches since then: (x, y), or row numbers of the course's data
@@ -310,16 +313,18 @@ class Health:
             self._stride *= 2
 
     def _wants_descent(self, step: int) -> bool:
-        done = self._seen.descents
         if not isinstance(self._subject.optimizer, Optimizer):
             return False
-        if len(done) < 3:
-            return step >= (1, 3, 10)[len(done)]
-        total = self._pace.total
+        done, total = self._seen.descents, self._pace.total
+        if len(done) < len(_DESCENTS) and self._pace.every is not None:
+            return step >= _DESCENTS[len(done)]
+        if len(done) < len(_DESCENTS) and step >= (1, (total or 40) // 4, (total or 400) * 3 // 4)[len(done)]:
+            return True
         gap = max(total // _MOST_DESCENTS, 1) if total else done[-1].step
-        return step >= done[-1].step + gap
+        return bool(done) and step >= done[-1].step + gap and self._pace.affords(self._descending, step)
 
     def _descend(self, step: int, x: Array, y: Array) -> None:
+        begin = time.perf_counter()
         found = self._programs.run(self._direction, x, y)
         other = self._previous
         if other is not None and other[0].shape != x.shape:
@@ -327,6 +332,7 @@ class Health:
         descent = descend(self._subject, step, x, y, found["gradients"], found["changes"], other)
         if descent is not None:
             self._seen.descents.append(descent)
+        self._descending = time.perf_counter() - begin
 
     def _direction(self, x: Any, y: Any) -> Any:
         return record_direction(self._subject)(x, y)
@@ -365,7 +371,7 @@ class Health:
         """Question 1, asked now: compares the gradients of the network with differences, on a batch, in float64.
 
         Args:
-            x, y: the batch; of more than 64 rows the first ones are taken.
+            x, y: the batch; its first rows are taken, 8 to 64 by the size of the network.
         """
         check = check_network(self._subject, _array(x), _array(y), self._step + 1)
         self._seen.checks.append(check)
