@@ -102,8 +102,8 @@ def check_subjects(subjects: Sequence[Subject], tolerance: float, rng: np.random
     runs = [runner.run(spot) for spot in spots]
     remarks = remarks_of(spots[0], runs[0])
     if any(remark.mistake == "not-deterministic" and remark.gradient is None for remark in remarks):
-        told = tuple(_finding(first, remark) for remark in remarks)  # nothing can be compared with what changes
-        return BackwardReport(False, told, (), 1, REFERENCE, 0.0, notes=tuple(first.notes))
+        alone = tuple(_finding(first, remark) for remark in remarks)  # nothing can be compared with what changes
+        return BackwardReport(False, alone, (), 1, REFERENCE, 0.0, notes=tuple(first.notes))
     same_shapes = [i for i, s in enumerate(spots) if _shapes(s) == _shapes(spots[0])]
     if spots[0].truth is None:
         tolerance = max(tolerance, 1e-5)
