@@ -259,12 +259,12 @@ class _Describing:
         call, end = self.call, self.ends[0].equation
         found = find(call.equations, end)
         chain = path(found, end)
-        turn = next((i for i, e in enumerate(chain) if i and np.isnan(found.alone[e]).any()), None)
+        turn = next((i for i, e in enumerate(chain) if i and np.isnan(found.alone.get(e, value_of(e))).any()), None)
         turned = chain[turn] if turn is not None and not _is_nan(found.equation, found.element) else None
         e, element = found.equation, found.element
         if turned is not None and e.op in (CONSTANT, LITERAL):  # an Inf written down on purpose, as a mask is
             assert turn is not None
-            e, born = turned, np.isnan(found.alone[turned])
+            e, born = turned, np.isnan(found.alone.get(turned, value_of(turned)))
             element, chain, turned = tuple(int(i) for i in np.argwhere(born)[0]), chain[turn:], None
         else:
             born = found.born

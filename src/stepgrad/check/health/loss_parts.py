@@ -19,13 +19,20 @@ class Part:
 
     Attributes:
         text: the user's line that computes it, or its op.
-        value: of the term, with the factor it is added with.
+        equation: what computes it.
+        factor: the sign it is added with.
         penalty: it does not depend on the batch.
     """
 
     text: str
-    value: Tensor
+    equation: Equation
+    factor: float
     penalty: bool
+
+    def value(self) -> Tensor:
+        """The term with its sign; to be called while the step is recorded."""
+        value: Tensor = functions["multiply"](self.equation.output, self.factor)
+        return value
 
 
 def parts_of(passed: Pass) -> list[Part]:
@@ -37,10 +44,7 @@ def parts_of(passed: Pass) -> list[Part]:
     for equation in passed.forward:
         if not moving.isdisjoint(equation.inputs):
             moving.add(equation)
-    return [
-        Part(_text(equation), functions["multiply"](equation.output, sign), equation not in moving)
-        for equation, sign in terms
-    ]
+    return [Part(_text(equation), equation, sign, equation not in moving) for equation, sign in terms]
 
 
 def _terms(loss: Equation, sign: float) -> list[tuple[Equation, float]]:

@@ -71,7 +71,7 @@ def record_statistics(
             columns.group(f"layer{i}", single)
             units.append(each)
         for i, part in enumerate(parts_of(passed)):
-            columns.group(f"part{i}", {"value": part.value})
+            columns.group(f"part{i}", {"value": part.value()})
         known = isinstance(subject.optimizer, Optimizer)
         given = record_update(subject, passed) if known else {}
         parameters = subject.parameters()
