@@ -17,6 +17,7 @@ import pytest
 
 import stepgrad as sg
 from stepgrad.check import BackwardReport
+from stepgrad.check.backward.mistakes import CATALOGUE
 
 Values = dict[str, Any]
 
@@ -648,3 +649,13 @@ def test_code_is_put_back_when_the_user_interrupts() -> None:
 def test_same_seed_same_report() -> None:
     first, second = (repr(sg.check_backward(forward, two_at_once, two_layers(), seed=5)) for _ in range(2))
     assert first == second
+
+
+# --- the page about it
+
+
+def test_the_page_lists_every_mistake() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "wrong-gradient.md").read_text(encoding="utf-8")
+    listed = page.partition("<!-- catalogue: begin -->")[2].partition("<!-- catalogue: end -->")[0]
+    rows = [f"| [{name}](mistakes.md#{name}) | {mistake.produces} |" for name, mistake in CATALOGUE.items()]
+    assert [line for line in listed.splitlines() if line.startswith("| [")] == rows
