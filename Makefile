@@ -27,6 +27,8 @@ test-peers: .venv/peers
 bench: .venv/peers
 	$(BIN)/stepgrad bench --peers all --seconds 4 --json benchmarks/results.json --markdown benchmarks/results.md
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.mistakes
+	$(BIN)/python -m benchmarks.health
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
