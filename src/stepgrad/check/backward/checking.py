@@ -124,7 +124,7 @@ def check_subjects(subjects: Sequence[Subject], tolerance: float, rng: np.random
         chosen += [i for i in range(len(spots)) if i not in same_shapes and not _broken(runs[i], runs[chosen[0]])]
         chosen += [i for i in reversed(failed) if i not in chosen][: 3 - len(chosen)]
         shown = frozenset(fact.key for fact in facts if fact.key is not None)
-        judge = Judge(runner, [spots[i] for i in chosen], tolerance, time.thread_time() + SECONDS, shown)
+        judge = Judge(runner, [spots[i] for i in chosen], tolerance, time.thread_time() + SECONDS, shown, spots[0])
         found = findings_of(judge, facts)
         if not found and not facts:
             found = [last_resort(runner, spots[failed[-1]], runs[failed[-1]], tolerance)]

@@ -12,7 +12,7 @@ import numpy as np
 
 from stepgrad.check.backward.explaining import Known, error_of
 from stepgrad.check.backward.facts import Fact
-from stepgrad.check.backward.judging import RIGHT, Blame, Judge
+from stepgrad.check.backward.judging import OTHER, RIGHT, Blame, Judge
 from stepgrad.check.backward.matching import UNKNOWN, Match, match
 from stepgrad.check.backward.repairs import Repair, repairs
 from stepgrad.check.backward.report import Finding
@@ -66,6 +66,10 @@ def _told(
         names = [n for n in names if n != UNKNOWN] + [repair.mistake]
     names = list(dict.fromkeys(names))
     first = next((m for m in matches if m.mistake == names[0]), matches[0])
+    if names[0] in _OF_THE_CACHE:  # the first line that has a value of the cache under the name of another
+        read = (s.key for s, c in zip(runs[0].seen, judge.classes(runs[0], 0), strict=True) if c == OTHER)
+        key, repair = next(read, key), None
+        site = judge.runner.sites[key]
     return Finding(
         gradient=short(blame.name if key == blame.key or not site.names else site.names[0]),
         line=site.line,
@@ -78,6 +82,8 @@ def _told(
         file=site.file,
     )
 
+
+_OF_THE_CACHE = ("stale-cache", "forward-disagrees-with-cache")
 
 _WITHOUT_VALUES = "with this line as it is, the gradients are wrong in the end"
 

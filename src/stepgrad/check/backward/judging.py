@@ -66,6 +66,7 @@ class Judge:
         tolerance: the largest relative error of a right gradient.
         deadline: when to stop trying (time.thread_time()).
         first: sites to be looked at before all others.
+        earlier: where the forward ran first: what it keeps from there may be in use.
     """
 
     runner: Runner
@@ -73,6 +74,7 @@ class Judge:
     tolerance: float
     deadline: float
     first: frozenset[Key] = frozenset()
+    earlier: Spot | None = None
     plans: list[Values] = field(default_factory=list)
     edits: tuple[Edit, ...] = ()
     _known: dict[Any, str] = field(default_factory=dict)

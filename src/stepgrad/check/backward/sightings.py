@@ -9,7 +9,7 @@ import numpy as np
 
 from stepgrad.check.backward.clue import Clue, Sighting
 from stepgrad.check.backward.judging import Blame, Judge
-from stepgrad.check.backward.running import Run, Seen
+from stepgrad.check.backward.running import Run, Seen, Spot
 from stepgrad.check.backward.scopes import scope_of
 from stepgrad.tensor import Array
 
@@ -44,6 +44,7 @@ def clue_of(judge: Judge, blame: Blame, runs: Sequence[Run]) -> Clue:
                 target=target,
                 known=earlier,
                 others=_others(run.scope),
+                previous={} if spot is judge.earlier else _values(judge.earlier),
                 factor=factor,
                 batch=lengths[0] if len(lengths) == 1 else None,
                 batch_axis=axes[0] if len(axes) == 1 else None,
@@ -81,6 +82,13 @@ def batch_lengths(inputs: Mapping[str, Array], right: Mapping[str, Array], gradi
     data = {n for name, v in inputs.items() if name not in gradients for n in v.shape}
     parameters = {n for name, v in inputs.items() if name in gradients for n in v.shape}
     return sorted(data - parameters - {1})
+
+
+def _values(spot: Spot | None) -> dict[str, Array]:
+    """The forward values at a point, by the user's names."""
+    if spot is None or spot.truth is None:
+        return {}
+    return {name: np.asarray(e.value) for e, name in spot.truth.names.items() if e.value is not None}
 
 
 def _others(variables: Mapping[str, Any]) -> dict[str, Array]:
