@@ -56,12 +56,13 @@ class Span:
 def spans_of(scene: Scene) -> Iterator[Span]:
     for goal in scene.goals:
         if scene.equation(goal).op not in leaves or goal in scene.tapes.inputs:
-            yield from _spans_from(scene, goal)
+            yield from spans_from(scene, goal)
     if not scene.goals:
         yield from _bare_spans(scene)
 
 
-def _spans_from(scene: Scene, goal: int) -> Iterator[Span]:
+def spans_from(scene: Scene, goal: int) -> Iterator[Span]:
+    """The functions from a forward value on."""
     tapes, first = scene.tapes, scene.first
     if goal in tapes.gradients:
         shape = scene.equation(goal).type.shape

@@ -15,6 +15,7 @@ from stepgrad.check.backward.comparing import ratio
 from stepgrad.check.backward.mistakes.mistake import Example, Family, Guess, Mistake
 from stepgrad.check.backward.mistakes.networks import residual, square_layers, two_layers
 from stepgrad.check.backward.scene import Scene
+from stepgrad.check.backward.spans import spans_from
 from stepgrad.tensor import Array
 
 
@@ -113,6 +114,20 @@ def _wrong_order(scene: Scene) -> Iterator[Guess]:
                     "the steps are in another order than the forward pass, backwards",
                     brings=scene.gradient_name(forward),
                 )
+    for span in scene.spans:
+        for old in arriving if span.elementwise and not span.bare and span.end in scene.tapes.gradients else ():
+            for other in spans_from(scene, gradients[old]):
+                if other.elementwise:
+                    yield Guess(
+                        lambda p, s=span, o=other, old=old: p.laid_out(
+                            p.scale
+                            * p.tapes.edited(
+                                p.tapes.gradients[s.end], p.inside, {old: p.value(old) * o.derivative(p)}, {}
+                            )
+                        ),
+                        f"the derivative of {scene.name(other.end)} is multiplied in, before the gradient goes back "
+                        f"to {scene.name(span.end)}: that of {scene.name(span.end)} belongs there, after it",
+                    )
     for i in scene.inside:
         if scene.equation(i).op.name == "matmul":
             yield Guess(

@@ -51,13 +51,31 @@ def _mean_missing(scene: Scene) -> Iterator[Guess]:
     for what, count in _counts(scene):
         n = f"{count(scene.first):g}"
         divides = _DIVIDING.search(scene.clue.code) is not None  # so by another number, rather than not at all
-        yield times(count, f"it is {n} times too large, and {what}: the mean is missing", loose=divides)
+        loose = divides or _is_written(scene, count)
+        yield times(count, f"it is {n} times too large, and {what}: the mean is missing", loose=loose)
 
 
 def _mean_twice(scene: Scene) -> Iterator[Guess]:
     for what, count in _counts(scene):
         n = f"{count(scene.first):g}"
-        yield times(lambda p, c=count: 1 / c(p), f"it is {n} times too small, and {what}: the mean is taken twice")
+        yield times(
+            lambda p, c=count: 1 / c(p),
+            f"it is {n} times too small, and {what}: the mean is taken twice",
+            loose=_is_written(scene, count),
+        )
+
+
+def _is_written(scene: Scene, count: Callable[..., float]) -> bool:
+    """Whether a size is the same at every point, and the line multiplies or divides by that very number."""
+    n = count(scene.first)
+    if any(count(p) != n for p in scene.points):
+        return False
+    written = {float(number) for number in _NUMBER.findall(scene.clue.code)}
+    return n in written or 1 / n in written
+
+
+_NUMBER = re.compile(r"(?<![\w.\[])\d+(?:\.\d*)?(?![\w.\]])")
+"""A number in the text of a line, other than an index or a part of a name."""
 
 
 def _mean_on_weights_only(scene: Scene) -> Iterator[Guess]:
