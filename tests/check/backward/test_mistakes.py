@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import linecache
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from stepgrad.check.backward.clue import FACTS, Clue, Sighting
 from stepgrad.check.backward.matching import Match, match
 from stepgrad.check.backward.mentions import mentions
 from stepgrad.check.backward.mistakes import CATALOGUE, FAMILIES, RANK, page
-from stepgrad.check.backward.mistakes.mistake import no_guesses
+from stepgrad.check.backward.mistakes.mistake import Guess, no_guesses
 from stepgrad.check.backward.mistakes.networks import (
     NETWORKS,
     Network,
@@ -25,6 +27,7 @@ from stepgrad.check.backward.mistakes.networks import (
     square_layers,
     two_layers,
 )
+from stepgrad.check.backward.scene import Scene
 from stepgrad.check.backward.truth import Truth, truth_of
 from stepgrad.check.backward.watching import watched
 
@@ -205,6 +208,23 @@ def test_two_mistakes_in_one_line_are_both_named() -> None:
 def test_a_term_of_a_sum_with_a_wrong_factor() -> None:
     found = planted(residual, "dX = dX + dS @ W.T", "dX = dX - dS @ W.T")
     assert found[0].mistake == "sign"
+
+
+def test_an_entry_that_fails_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(scene: Scene) -> Iterator[Guess]:
+        raise AssertionError("not on this line")
+
+    clue = Planted(two_layers, DW2, "dW2 = A1 @ dZ2.T").clue()
+    monkeypatch.setitem(CATALOGUE, "sign", dataclasses.replace(CATALOGUE["sign"], candidates=fail))
+    assert match(clue)[0].mistake == "transposed"
+    with pytest.raises(AssertionError, match="not on this line"):
+        match(clue, strict=True)
+
+
+def test_plus_equals_overwrites_nothing() -> None:
+    found = planted(residual, "dX = dX + dS @ W.T", "dX += 0 * dS @ W.T")
+    assert "overwritten-at-fan-out" not in [m.mistake for m in found]
+    assert first(residual, "dX = dX + dS @ W.T", "dX = dS @ W.T") == "overwritten-at-fan-out"
 
 
 def test_what_nothing_explains_is_unknown_with_its_structure() -> None:
