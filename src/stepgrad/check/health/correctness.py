@@ -12,7 +12,6 @@ from stepgrad.check.health.subject import Subject
 from stepgrad.check.local import check_rules
 from stepgrad.check.replay import Recorded, in_float64, record_call
 from stepgrad.errors import StepgradError
-from stepgrad.tape.equation import CELL
 from stepgrad.tensor import Array
 
 MOST_ROWS = 64
@@ -48,17 +47,17 @@ def check_network(subject: Subject, x: Array, y: Array, step: int, seed: int = 0
 
     try:
         with np.errstate(all="ignore"):
-            recorded = in_float64(record_call(network_loss, (), None))
-            paths = {id(cell): path for path, cell in subject.parameters().items()}
+            first = record_call(network_loss, (), None)
+            recorded = in_float64(first)
             if not all(np.isfinite(e.value).all() for e in recorded.tape.outputs):
                 raise _NotFinite
             comparison = Comparison(recorded, DIRECTIONS, TOLERANCE, rng)
             gradients = comparison._gradients()
-            names = _cell_names(network_loss, recorded, paths, subject)
-            for leaf in recorded.tape.inputs:
+            paths: dict[Any, str] = {cell: path for path, cell in subject.parameters().items()}
+            for given, leaf in zip(first.tape.inputs, recorded.tape.inputs, strict=True):
                 checked = comparison._argument(leaf, gradients[leaf], each=False)
                 if checked.count:
-                    errors[names[leaf]] = checked.error
+                    errors[paths.get(given.params.get("cell"), checked.name)] = checked.error
                 else:
                     kinks += 1
             if any(not error <= TOLERANCE for error in errors.values()):
@@ -73,17 +72,6 @@ def check_network(subject: Subject, x: Array, y: Array, step: int, seed: int = 0
 
 class _NotFinite(Exception):  # noqa: N818 - it is told, not raised further
     pass
-
-
-def _cell_names(fn: Any, recorded: Recorded, paths: dict[int, str], subject: Subject) -> dict[Any, str]:
-    """What to call each input: parameters by their paths."""
-    known = {cell.name: path for path, cell in subject.parameters().items() if cell.name}
-    return {
-        leaf: paths.get(id(leaf.params.get("cell")), known.get(name, name))
-        if leaf.op is CELL
-        else known.get(name, name)
-        for leaf, name in recorded.names.items()
-    }
 
 
 def _first_wrong(recorded: Recorded, rng: np.random.Generator) -> str:

@@ -51,6 +51,21 @@ def describe_data(X: Array, y: Array, classes: int | None, repeats: float | None
     )
 
 
+def by_rows(x: Array, y: Array) -> tuple[Array, Array] | None:
+    """A batch with one row for each example; where examples are columns, as in courses, they are turned round.
+
+    Returns:
+        None where inputs and targets do not go together.
+    """
+    if not x.ndim or not y.ndim:
+        return None
+    if len(x) == len(y):
+        return x, y
+    if x.shape[-1] == y.shape[-1]:
+        return np.moveaxis(x, -1, 0), np.moveaxis(y, -1, 0)
+    return None
+
+
 def label_counts(y: Array, classes: int | None) -> tuple[int, ...]:
     """How often each label occurs; empty where targets are no labels, or there are too many."""
     y = np.asarray(y).reshape(-1)

@@ -133,8 +133,11 @@ def _parameters(subject: Subject, passed: Pass, values: Mapping[str, Array]) -> 
 
 
 def _owners(layers: list[Found]) -> dict[str, str]:
-    """The layer of each parameter; of a shared one, the first."""
+    """The layer of each parameter: the first whose weight it is, or else the first that reads it."""
     owners: dict[str, str] = {}
+    for layer in layers:
+        if layer.weight is not None:
+            owners.setdefault(layer.weight, layer.name)
     for layer in layers:
         for path in layer.parameters:
             owners.setdefault(path, layer.name)

@@ -19,7 +19,48 @@ from stepgrad.tensor import Array
 _LONGEST = 30.0
 """Seconds after which replaying is given up."""
 
+_MOST_KEPT = 2**26
+"""Bytes of batches that are kept to be done again, should the run break."""
+
 Batch = tuple[Array, Array]
+
+
+class Tail:
+    """The last good state of a run, and the batches since then.
+
+    Attributes:
+        state: the values of all cells; None where there is none, or too much was done since.
+    """
+
+    def __init__(self) -> None:
+        self.state: Mapping[str, Array] | None = None
+        self._since: list[Any] = []
+        self._bytes = 0
+
+    def mark(self, state: Mapping[str, Array]) -> None:
+        """Everything is finite before this step."""
+        self.state, self._since, self._bytes = state, [], 0
+
+    def keep(self, batch: Any, size: int) -> None:
+        """Remembers a step that is being done, or several.
+
+        Args:
+            batch: (x, y); or row numbers, shape (steps, rows).
+            size: bytes that it takes.
+        """
+        if self.state is None:
+            return
+        self._since.append(batch)
+        self._bytes += size
+        if self._bytes > _MOST_KEPT:
+            self.state, self._since, self._bytes = None, [], 0
+
+    def batches(self, data: Batch | None) -> list[Batch]:
+        """The batches since the last good state; `data` is what row numbers are of."""
+        if data is None:
+            return list(self._since)
+        X, y = data
+        return [(X[rows], y[rows]) for batches in self._since for rows in batches]
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 
-SHARE = 0.04
-"""Of the time that training takes, what looking may take; 5 % are promised, and some goes into cutting slices."""
+SHARE = 0.03
+"""Of the time that training takes, what looking may take; 5 % are promised, and some goes into making programs and
+cutting slices."""
 
 FREE = 0.2
 """Seconds of computing that looking may take at any rate: a run that is over in a second has something to show, too."""

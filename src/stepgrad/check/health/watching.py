@@ -12,52 +12,17 @@ from typing import Any
 import numpy as np
 
 from stepgrad.check.health import saving
-from stepgrad.check.health.correctness import check_network
-from stepgrad.check.health.data import MOST_ROWS, describe_data, describe_outputs, repeated
-from stepgrad.check.health.descent import descend, record_direction
-from stepgrad.check.health.describing import Description, describe, learning_rate
-from stepgrad.check.health.failing import Batch, find_cause
-from stepgrad.check.health.noise import read_noise, record_noise
-from stepgrad.check.health.pacing import MOST, Pace
-from stepgrad.check.health.record import (
-    VERSION,
-    Data,
-    Descent,
-    EpochRecord,
-    Failure,
-    GradientCheck,
-    Run,
-    Sample,
-    Settings,
-)
-from stepgrad.check.health.statistics import (
-    clipping,
-    layer_samples,
-    loss_parts,
-    parameter_samples,
-    read_columns,
-    record_statistics,
-)
-from stepgrad.check.health.stepping import Programs, is_recording
-from stepgrad.check.health.subject import Pass, Subject, copies_of, record_pass
+from stepgrad.check.health.data import MOST_ROWS, by_rows, describe_data
+from stepgrad.check.health.failing import Batch, Tail, find_cause
+from stepgrad.check.health.looking import Looker
+from stepgrad.check.health.pacing import Pace
+from stepgrad.check.health.record import VERSION, Data, EpochRecord, Failure, GradientCheck, Run, Settings
+from stepgrad.check.health.stepping import is_recording
+from stepgrad.check.health.subject import Subject, copies_of
 from stepgrad.check.health.theory import initial_loss
-from stepgrad.errors import ArgumentError, StepgradError, TrainingError
+from stepgrad.errors import ArgumentError, TrainingError
 from stepgrad.optim import Optimizer
 from stepgrad.tensor import Array, ArrayLike
-
-_COMPILING = 1.0
-"""Seconds that it takes to make a program with statistics; it pays if a run takes this many times longer:"""
-_WORTH = 25
-
-_NOISE_EVERY = 4
-"""Looks from one estimate of the noise to the next."""
-
-_MOST_KEPT = 2**26
-"""Bytes of batches that are kept to be done again, should the run break."""
-
-_MOST_DESCENTS = 24
-_DESCENTS = (1, 3, 10)
-"""Steps at which the loss along the update is looked at, whatever it takes, if steps are looked at at given ones."""
 
 
 @dataclass
@@ -65,12 +30,8 @@ class _Seen:
     """What was recorded so far."""
 
     losses: list[Array] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
     epochs: list[EpochRecord] = field(default_factory=list)
-    checks: list[GradientCheck] = field(default_factory=list)
-    descents: list[Descent] = field(default_factory=list)
     batches: list[Batch] = field(default_factory=list)  # by hand: the first ones, to describe the data by
-    neighbours: list[int] = field(default_factory=lambda: [0, 0])
     failure: Failure | None = None
 
 
@@ -83,29 +44,18 @@ class Health:
 
     def __init__(self, subject: Subject, every: int | None, compiled: bool | None) -> None:
         self._subject = subject
-        self._every, self._compiled_wanted = every, compiled
+        self._every, self._compiled = every, compiled
         self._start_anew()
 
     def _start_anew(self) -> None:
         self._seen = _Seen()
         self._pace = Pace(self._every)
-        self._programs = Programs(self._subject)
-        self._description: Description | None = None
-        self._names: list[str] = []
-        self._passed: Pass | None = None
+        self._looker = Looker(self._subject, self._pace, self._compiled)
+        self._tail = Tail()
         self._course: Any = None
         self._data: Data | None = None
         self._step = 0
         self._epoch = 1
-        self._looks = 0
-        self._descending = 0.0  # seconds that the last look along an update took
-        self._stride = 1  # every so many-th look is kept
-        self._good: dict[str, Array] | None = None
-        self._since: list[Any] = []  # batches since then: (x, y), or row numbers of the course's data
-        self._since_bytes = 0
-        self._previous: Batch | None = None
-        self._pending: Batch | None = None
-        self._problem = ""
         self._begun = time.perf_counter()
         self._ended: float | None = None
 
@@ -125,12 +75,12 @@ class Health:
             )
         x, y = _array(x), _array(y)
         self._step += 1
-        if sum(len(seen[0]) for seen in self._seen.batches) < MOST_ROWS and x.ndim:
-            self._seen.batches.append((x.copy(), y.copy()))
+        rows = by_rows(x, y)
+        if rows is not None and sum(len(seen[0]) for seen in self._seen.batches) < MOST_ROWS:
+            self._seen.batches.append((rows[0].copy(), rows[1].copy()))
         if self._pace.wait(self._step) == 0:
             self.look(self._step, self._epoch, x, y)
-        self._keep((x.copy(), y.copy()), x.nbytes + y.nbytes)
-        self._pending = x, y
+        self._tail.keep((x.copy(), y.copy()), x.nbytes + y.nbytes)
 
     def after(self, loss: Any) -> None:
         """To be called after each step, with its loss: all are recorded, and one that is not finite is looked into.
@@ -140,6 +90,7 @@ class Health:
         """
         value = float(loss.item() if isinstance(loss, ArrayLike) else loss)
         self._seen.losses.append(np.array([value]))
+        self._looker.done()
         if not math.isfinite(value) and self._seen.failure is None:
             self.failed(self._step, self._epoch, value, None)
 
@@ -181,6 +132,7 @@ class Health:
         self._start_anew()
         self._course = course
         self._pace = Pace(self._every, course.epochs * course.steps_per_epoch)
+        self._looker = Looker(self._subject, self._pace, self._compiled)
 
     def wait(self, step: int, rows: int) -> int:
         """How many steps to do before it wants to look; 0: at this one."""
@@ -192,8 +144,10 @@ class Health:
     def done(self, losses: Array, batches: Array) -> None:
         """Steps were done by `fit`."""
         self._seen.losses.append(np.array(losses, np.float64))
-        self._keep(batches, batches.nbytes)
+        self._tail.keep(batches, batches.nbytes)
         self._step += len(losses)
+        if len(losses) == 1:
+            self._looker.done()
 
     def end_epoch(self, record: Any, step: int) -> None:
         """An epoch of `fit` has ended."""
@@ -211,142 +165,14 @@ class Health:
     def end(self) -> None:
         """The run of `fit` has ended."""
         self._ended = time.perf_counter()
-        self._good, self._since, self._previous = None, [], None
-
-    # --- looking
+        self._tail = Tail()
 
     def look(self, step: int, epoch: int, x: Any, y: Any) -> None:
         """Looks at a step before it is done. Model and optimizer stay as they are."""
-        begin, computed = time.perf_counter(), time.thread_time()
-        paid = 0.0
-        try:
-            if not self._problem:
-                paid = self._look(step, epoch, _array(x), _array(y))
-        except StepgradError as error:
-            # The step itself will raise it, where the user expects it; if it does not, the report says it.
-            self._problem = f"looking stopped at step {step}: {error.what.splitlines()[0]}"
-        self._pace.looked(step, time.perf_counter() - begin, time.thread_time() - computed, paid)
-
-    def _look(self, step: int, epoch: int, x: Array, y: Array) -> float:
-        description = self._description
-        paid = 0.0
-        if description is None:
-            description = self._description = describe(self._subject, x, y, False)
-            self._seen.checks.append(check_network(self._subject, x, y, step))
-        compiled = self._compiles()
-        if compiled and not self._programs.made(self._statistics, x, y, True):
-            begin = time.perf_counter()
-            found = self._programs.run(self._statistics, x, y, True)
-            paid = time.perf_counter() - begin
-        else:
-            found = self._programs.run(self._statistics, x, y, compiled)
-        noise = None
-        if self._looks % _NOISE_EVERY == 0 and len(x) >= 2 and len(x) == len(y):
-            half = len(x) // 2
-            halves = np.stack([x[:half], x[half : 2 * half]]), np.stack([y[:half], y[half : 2 * half]])
-            noise = read_noise(self._programs.run(self._noise, *halves, compiled), 2 * half)
-        sample = self._sample(step, epoch, x, y, found, noise)
-        if self._looks % self._stride == 0:
-            self._seen.samples.append(sample)
-            self._thin()
-        if self._wants_descent(step):
-            self._descend(step, x, y)
-        if math.isfinite(sample.loss) and not any(p.nonfinite or p.gradient_nonfinite for p in sample.parameters):
-            self._good, self._since, self._since_bytes = copies_of(self._subject.cells()), [], 0
-        same, all_of_them = repeated(y)
-        self._seen.neighbours[0] += same
-        self._seen.neighbours[1] += all_of_them
-        self._previous = x.copy(), y.copy()
-        self._looks += 1
-        return paid
-
-    def _compiles(self) -> bool:
-        if self._compiled_wanted is not None:
-            return self._compiled_wanted
-        return self._pace.will_train() > _WORTH * _COMPILING
-
-    def _statistics(self, x: Any, y: Any) -> Any:
-        """Recorded and run as a program."""
-        assert self._description is not None
-        self._passed = record_pass(self._subject, x, y)
-        self._names, found = record_statistics(self._subject, self._passed, self._description.activations)
-        return found
-
-    def _noise(self, x: Any, y: Any) -> Any:
-        return record_noise(self._subject, x, y)
-
-    def _sample(self, step: int, epoch: int, x: Array, y: Array, found: Any, noise: Any) -> Sample:
-        description, passed = self._description, self._passed
-        assert description is not None
-        assert passed is not None
-        groups = read_columns(self._names, found["numbers"])
-        layers = layer_samples(passed.layers, groups, found["units"])
-        parameters = parameter_samples([info.size for info in description.parameters], groups)
-        weight_norm = math.hypot(*(p.norm for p in parameters))
-        decay = description.settings.options.get("weight_decay", 0.0)
-        outputs = found["outputs"]
-        probabilities = description.settings.last_op in ("sigmoid", "softmax")
-        return Sample(
-            step=step,
-            epoch=epoch,
-            loss=groups[""]["loss"],
-            learning_rate=learning_rate(self._subject.optimizer),
-            batch_size=len(x) if x.ndim else 1,
-            gradient_norm=math.hypot(*(p.gradient_norm for p in parameters)),
-            update_norm=math.hypot(*(p.update_norm for p in parameters)),
-            weight_norm=weight_norm,
-            layers=layers,
-            parameters=parameters,
-            outputs=None if outputs is None else describe_outputs(outputs, x, y, probabilities),
-            noise=noise,
-            clipping=clipping(groups, len(parameters)),
-            penalty=decay / 2 * weight_norm**2,
-            decay_norm=decay * weight_norm,
-            loss_parts=loss_parts(passed, groups),
-        )
-
-    def _thin(self) -> None:
-        """Lets every second sample go if there are too many; the first and the last stay."""
-        samples = self._seen.samples
-        if len(samples) > 4 * MOST and self._every is None:
-            self._seen.samples = samples[::2] if len(samples) % 2 else [*samples[:-1:2], samples[-1]]
-            self._stride *= 2
-
-    def _wants_descent(self, step: int) -> bool:
-        if not isinstance(self._subject.optimizer, Optimizer):
-            return False
-        done, total = self._seen.descents, self._pace.total
-        if len(done) < len(_DESCENTS) and self._pace.every is not None:
-            return step >= _DESCENTS[len(done)]
-        if len(done) < len(_DESCENTS) and step >= (1, (total or 40) // 4, (total or 400) * 3 // 4)[len(done)]:
-            return True
-        gap = max(total // _MOST_DESCENTS, 1) if total else done[-1].step
-        return bool(done) and step >= done[-1].step + gap and self._pace.affords(self._descending, step)
-
-    def _descend(self, step: int, x: Array, y: Array) -> None:
-        begin = time.perf_counter()
-        found = self._programs.run(self._direction, x, y)
-        other = self._previous
-        if other is not None and other[0].shape != x.shape:
-            other = None
-        descent = descend(self._subject, step, x, y, found["gradients"], found["changes"], other)
-        if descent is not None:
-            self._seen.descents.append(descent)
-        self._descending = time.perf_counter() - begin
-
-    def _direction(self, x: Any, y: Any) -> Any:
-        return record_direction(self._subject)(x, y)
+        if self._looker.look(step, epoch, _array(x), _array(y)):
+            self._tail.mark(copies_of(self._subject.cells()))
 
     # --- when it breaks
-
-    def _keep(self, batch: Any, size: int) -> None:
-        """Remembers what was done since the last good state."""
-        if self._good is None:
-            return
-        self._since.append(batch)
-        self._since_bytes += size
-        if self._since_bytes > _MOST_KEPT:
-            self._good, self._since, self._since_bytes = None, [], 0
 
     def failed(self, step: int, epoch: int, loss: float | None, error: Exception | None) -> None:
         """A step had a loss that is not finite, or raised: looks for the first cause."""
@@ -354,16 +180,11 @@ class Health:
             return
         what = getattr(error, "what", None) or str(error or f"the loss became {loss}")
         text, facts, replayed = "", {}, 0
-        if self._good is not None and loss is not None and isinstance(self._subject.optimizer, Optimizer):
-            cause = find_cause(self._subject, self._good, self._batches_since())
+        if self._tail.state is not None and loss is not None and isinstance(self._subject.optimizer, Optimizer):
+            batches = self._tail.batches(None if self._course is None else self._course.data)
+            cause = find_cause(self._subject, self._tail.state, batches)
             text, facts, replayed = cause.text, cause.facts, cause.replayed
         self._seen.failure = Failure(step, epoch, loss, what.splitlines()[0], text, facts, replayed)
-
-    def _batches_since(self) -> list[Batch]:
-        if self._course is None:
-            return list(self._since)
-        X, y = self._course.data
-        return [(X[rows], y[rows]) for batches in self._since for rows in batches]
 
     # --- what was found
 
@@ -373,9 +194,7 @@ class Health:
         Args:
             x, y: the batch; its first rows are taken, 8 to 64 by the size of the network.
         """
-        check = check_network(self._subject, _array(x), _array(y), self._step + 1)
-        self._seen.checks.append(check)
-        return check
+        return self._looker.check(self._step + 1, _array(x), _array(y))
 
     @property
     def run(self) -> Run:
@@ -384,11 +203,12 @@ class Health:
         Raises:
             TrainingError: no step was seen yet.
         """
-        description, seen = self._description, self._seen
+        looker, seen = self._looker, self._seen
+        description = looker.description
         if description is None:
             raise TrainingError(
                 "the health of a run was asked for, and no step was seen"
-                + (f"; {self._problem}" if self._problem else ""),
+                + (f"; {looker.problem}" if looker.problem else ""),
                 "there is nothing to judge by",
                 "pass it to sg.fit(…, callbacks=[health]), or call health.before(x, y) before each step of a loop",
             )
@@ -404,15 +224,15 @@ class Health:
             layers=description.layers,
             parameters=description.parameters,
             losses=tuple(losses.tolist()),
-            samples=tuple(seen.samples),
+            samples=tuple(looker.samples),
             epochs=tuple(seen.epochs),
-            gradient_checks=tuple(seen.checks),
-            descents=tuple(seen.descents),
+            gradient_checks=tuple(looker.checks),
+            descents=tuple(looker.descents),
             failure=seen.failure,
             initial_loss_expected=_initial_loss(settings, data),
             seconds=seconds,
             overhead=self._pace.spent / seconds if seconds else None,
-            problem=self._problem,
+            problem=looker.problem,
         )
 
     def _losses(self) -> Array:
@@ -421,28 +241,29 @@ class Health:
     def _settings(self, settings: Settings) -> Settings:
         course = self._course
         if course is None:
-            return replace(settings, compiled=self._programs.compiled)
+            return replace(settings, compiled=self._looker.programs.compiled)
         return replace(
             settings,
             batch_size=course.batch_size,
             epochs=course.epochs,
             steps_per_epoch=course.steps_per_epoch,
             rows=len(course.data.X),
-            compiled=self._programs.compiled,
+            compiled=self._looker.programs.compiled,
         )
 
     def _described_data(self) -> Data | None:
         if self._course is None:
-            batches = self._seen.batches
+            batches = [b for b in self._seen.batches if b[0].shape[1:] == self._seen.batches[0][0].shape[1:]]
             X, y = (np.concatenate(parts) for parts in zip(*batches, strict=True)) if batches else (None, None)
         else:
             X, y = self._course.data
             if self._data is not None:
                 return self._data
-        if X is None or y is None or self._description is None:
+        looker = self._looker
+        if X is None or y is None or looker.description is None:
             return None
-        same, neighbours = self._seen.neighbours
-        self._data = describe_data(X, y, self._description.classes, same / neighbours if neighbours else None)
+        repeats = looker.same / looker.neighbours if looker.neighbours else None
+        self._data = describe_data(X, y, looker.description.classes, repeats)
         return self._data
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -460,8 +281,9 @@ class Health:
         return diagnose(self.run)
 
     def __repr__(self) -> str:
-        if self._description is None:
-            return "health: no step was seen yet" + (f"; {self._problem}" if self._problem else "")
+        if self._looker.description is None:
+            problem = self._looker.problem
+            return "health: no step was seen yet" + (f"; {problem}" if problem else "")
         return str(self.report())
 
 
