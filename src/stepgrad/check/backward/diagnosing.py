@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,11 +59,14 @@ def _told(
     """The finding for a wrong value, and the line that a repair mends."""
     site = judge.runner.sites[key]
     clue = clue_of(judge, blame, runs)
+    clue = replace(clue, line=site.line, code=site.code)
     matches = match(clue)
     names = [fact.mistake for fact in facts if fact.key in (key, blame.key)]
     names += [m.mistake for m in matches]
     if repair and repair.mistake:
-        names = [n for n in names if n != UNKNOWN] + [repair.mistake]
+        names = [n for n in names if n != UNKNOWN]
+        # The values are those of another line than the one that is mended.
+        names.insert(0 if key != blame.key else len(names), repair.mistake)
     names = list(dict.fromkeys(names))
     first = next((m for m in matches if m.mistake == names[0]), matches[0])
     if names[0] in _OF_THE_CACHE:  # the first line that has a value of the cache under the name of another

@@ -281,10 +281,10 @@ class _Line:
                 if other != sign:
                     mistake = "sign" if {sign, other} == {"+", "-"} else "not-reset-between-calls"
                     yield Repair((Edit(span, f"{target} {other}= {value}"),), mistake)
-            yield Repair((Edit(span, "pass"),), "cache-mutated")
+            yield Repair((Edit(span, "pass"),), "")
         elif self.site.kind in ("assign", "store") and self.scope.before is not None:
             yield Repair((Edit(span, f"{name} += {value}"),), "overwritten-at-fan-out")
-            yield Repair((Edit(span, "pass"),), "cache-mutated")
+            yield Repair((Edit(span, "pass"),), "")
 
     def whole(self) -> Iterator[Repair]:
         """A factor, a divisor, a mask or a term that the line lacks."""

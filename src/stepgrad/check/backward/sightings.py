@@ -58,7 +58,7 @@ def clue_of(judge: Judge, blame: Blame, runs: Sequence[Run]) -> Clue:
         line=blame.site.line,
         code=blame.site.code,
         loop=loop,
-        wrong=tuple(sorted(judge.wrong(runs[0], 0))),
+        wrong=tuple(sorted(judge.wrong(judge.runner.run(judge.spots[0]), 0))),
         earlier=tuple(dict.fromkeys(s.name for s in runs[0].seen[: position_of(runs[0], first)])),
         error=None if runs[0].error is None else str(runs[0].error),
     )
