@@ -275,12 +275,16 @@ def test_ctrl_c_saves_the_best_weights(flowers: Path, tmp_path: Path) -> None:
         cli.main()
     """)
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    running = subprocess.Popen([sys.executable, "-c", script, *words], **pipes)
-    assert running.stdout is not None
-    lines = (line for line in running.stdout if line == "set aside\n")
-    assert len(list(itertools.islice(lines, 2))) == 2  # the second follows the first epoch
-    running.send_signal(signal.SIGINT)
-    out_text, err = running.communicate(timeout=60)
+    with subprocess.Popen([sys.executable, "-c", script, *words], **pipes) as running:
+        try:
+            assert running.stdout is not None
+            lines = (line for line in running.stdout if line == "set aside\n")
+            begun = len(list(itertools.islice(lines, 2)))  # the second follows the first epoch
+            running.send_signal(signal.SIGINT)
+            out_text, err = running.communicate(timeout=60)
+        finally:
+            running.kill()
+    assert begun == 2, err
     assert running.returncode == 130, err
     assert "Traceback" not in err
     assert re.search(r"stopped +interrupted after \d[\d,]* epochs?; the weights of epoch \d+ are kept", out_text)
