@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -92,7 +93,7 @@ def markdown(results: Results) -> str:
     kinds = {"gradients are wrong": "wrong", "backward raises": "raises"}
     parts = [
         "# Mistakes planted in backward passes",
-        f"Written by `python -m benchmarks.mistakes`. {results.about}",
+        f"Written by `python -m benchmarks.mistakes {' '.join(sys.argv[1:])}`. {results.about}",
         f"{len(rows)} mutants; {results.dropped} more change no gradient, and were dropped. "
         f"Time for one check: {seconds([row.seconds for row in rows])}.",
         table(
