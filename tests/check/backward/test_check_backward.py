@@ -244,3 +244,11 @@ def test_the_page_lists_every_mistake() -> None:
     listed = page.partition("<!-- catalogue: begin -->")[2].partition("<!-- catalogue: end -->")[0]
     rows = [f"| [{name}](mistakes.md#{name}) | {mistake.produces} |" for name, mistake in CATALOGUE.items()]
     assert [line for line in listed.splitlines() if line.startswith("| [")] == rows
+
+
+def test_forward_that_raises_or_is_not_finite_is_told_in_three_parts() -> None:
+    inputs = two_layers()
+    with pytest.raises(sg.errors.ArgumentError, match=r"forward\(\) raised ValueError: .*\n  at two_layers.py:\d+: "):
+        sg.check_backward(forward, right, {**inputs, "W2": np.ones((1, 50))})
+    with pytest.raises(sg.errors.ArgumentError, match="W2 of right hold NaN or infinity"):
+        sg.check_backward(forward, right, {**inputs, "W2": np.full_like(inputs["W2"], np.nan)})

@@ -42,7 +42,8 @@ def check_backward(
     Args:
         forward: a NumPy function that returns the loss, usually with a cache: `return loss, cache`. It
             knows nothing of stepgrad. If it returns no number, its first array gets a random downstream
-            gradient.
+            gradient. Or something that has both passes (a layer, a torch.autograd.Function, a jax.custom_vjp
+            function, a rule of sg.custom_rule); `backward` is then left out.
         backward: returns gradients as a dict, tuple or list. Its arguments are found by name among the
             inputs, what `forward` returned, and the entries of its cache.
         inputs: the arguments of `forward`: a dict by name, or a tuple or list in order; nested dicts and
@@ -54,7 +55,7 @@ def check_backward(
         A `BackwardReport`: true if everything is right, and readable when printed.
 
     Raises:
-        ArgumentError: something can't be called as it is given.
+        ArgumentError: something can't be called as it is given, or the loss is not finite there.
 
     Example:
         >>> def forward(x, w):

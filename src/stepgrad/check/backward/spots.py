@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +14,7 @@ from stepgrad.check.backward.running import Run, Runner, Spot
 from stepgrad.check.backward.subject import Subject
 from stepgrad.check.backward.truth import Truth, truth_of
 from stepgrad.check.backward.watching import Watched
+from stepgrad.errors import ArgumentError, StepgradError
 from stepgrad.tensor import Array
 from stepgrad.tree import flatten
 
@@ -26,16 +29,44 @@ def spots_at(subjects: Sequence[Subject], hooks: Sequence[Watched], rng: np.rand
     """A spot for each subject, without those that the forward does not accept.
 
     Raises:
-        Exception: what the user's forward raises at the first, which has the user's own inputs.
+        ArgumentError: the forward raised, or gave NaN, at the first, which has the user's own inputs.
     """
     spots = []
     for number, subject in enumerate(subjects):
         try:
             spots.append(spot_at(subject, hooks, rng, tested=number < 2))
-        except Exception:
+        except StepgradError:
             if number == 0:
                 raise
+        except Exception as error:
+            if number == 0:
+                raise _raised(subject, error) from error
     return spots
+
+
+def _raised(subject: Subject, error: Exception) -> ArgumentError:
+    files = {f.__code__.co_filename for f in subject.forward_functions if hasattr(f, "__code__")}
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
+    at = f"\n  at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
+    return ArgumentError(
+        f"forward() raised {type(error).__name__}: {error}{at}",
+        "its gradient is what the backward is compared with, so it has to run",
+        "pass inputs that forward can be called with"
+        + (f", or run `python {os.path.basename(frames[-1].filename)}` to see the whole traceback" if frames else ""),
+    )
+
+
+def _check_finite(subject: Subject, outputs: Any) -> None:
+    """Raises ArgumentError for NaN or infinity."""
+    found = [name for name, value in subject.inputs.items() if not np.isfinite(value).all()]
+    if not found and all(np.isfinite(np.asarray(leaf, np.float64)).all() for leaf in flatten(outputs)[0]):
+        return
+    what = f"{', '.join(found)} of {subject.name} hold" if found else f"the forward of {subject.name} returned"
+    raise ArgumentError(
+        f"{what} NaN or infinity",
+        "there is no gradient at such a point to compare with",
+        "pass numbers at which the loss is finite; sg.first_nan tells where in the forward it is not",
+    )
 
 
 def spot_at(subject: Subject, hooks: Sequence[Watched], rng: np.random.Generator, tested: bool) -> Spot:
@@ -51,7 +82,9 @@ def spot_at(subject: Subject, hooks: Sequence[Watched], rng: np.random.Generator
         Exception: what the user's forward raises on arrays.
     """
     inputs = subject.inputs
-    outputs, context = subject.forward(inputs)
+    with np.errstate(all="ignore"):
+        outputs, context = subject.forward(inputs)
+    _check_finite(subject, outputs)
     downstream = _downstream(outputs, rng)
     truth: Truth | None = None
     if subject.recordable:
